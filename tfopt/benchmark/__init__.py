@@ -1,0 +1,1 @@
+"""Measure latency, and describe the machine it was measured on."""

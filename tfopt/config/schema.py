@@ -1,0 +1,529 @@
+"""The recipe: every section, setting, default and limit. Unknown keys are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Precision = Literal["float32", "float16", "dynamic", "int8", "int8_io", "int16x8"]
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "adamax", "lion"]
+Initializer = Literal[
+    "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal"
+]
+MetricName = Literal[
+    "auto", "accuracy", "top_5_accuracy", "mean_squared_error", "mean_absolute_error"
+]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Augment(Section):
+    """Random changes to training images, drawn anew each epoch from the recipe's seed.
+
+    Attributes:
+        shift: Largest move along each axis, as a fraction of the side.
+        rotate_degrees: Largest rotation either way, in degrees.
+        zoom: Largest relative change of size, so 0.1 draws from 0.9 to 1.1.
+        shear: Largest shear, as a fraction of the side.
+        flip_horizontal: Mirror half of the images.
+        brightness: Largest relative change of brightness.
+        contrast: Largest relative change of contrast about the image's mean.
+        noise: Standard deviation of added Gaussian noise, in input units.
+    """
+
+    shift: float = Field(0.0, ge=0, le=0.5)
+    rotate_degrees: float = Field(0.0, ge=0, le=180)
+    zoom: float = Field(0.0, ge=0, lt=1)
+    shear: float = Field(0.0, ge=0, le=1)
+    flip_horizontal: bool = False
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    noise: float = Field(0.0, ge=0)
+
+
+class Data(Section):
+    """Where examples come from and how they are batched.
+
+    Attributes:
+        source: A built-in name (``mnist5k``, ``digits``), a format (``npz``, ``images``,
+            ``tfrecord``, ``csv``, ``tfds``) or a dotted path ``package.module:function``.
+        path: File or folder of the ``npz``, ``images``, ``tfrecord`` and ``csv`` sources.
+        name: Dataset name of the ``tfds`` source.
+        batch_size: Examples in a training step, ``>= 1``.
+        evaluation_fraction: Share of rows held out for the reported metric when the
+            source has no evaluation split of its own.
+        validation_fraction: Share of the training rows held out to choose epochs
+            (early stopping, ``keep: best``); never part of the reported metric.
+        limit: Use at most this many training examples.
+        augment: Random changes to training images.
+        label: Name of the label: column of ``csv``, feature of ``tfrecord``.
+        features: Columns of ``csv`` that are inputs; all but the label by default.
+        image_feature: Feature of ``tfrecord`` with the encoded image.
+        image_size: Height and width that ``images`` and ``tfrecord`` are resized to.
+        channels: Colour channels of ``images`` and ``tfrecord``.
+        task: Whether labels are classes or numbers; ``auto`` looks at their type.
+        cache: Keep decoded examples in memory. ``auto`` does so up to 2 GB.
+        arguments: Keyword arguments for a dotted-path source.
+    """
+
+    source: str = Field(min_length=1)
+    path: Path | None = None
+    name: str | None = None
+    batch_size: int = Field(64, ge=1)
+    evaluation_fraction: float = Field(0.2, gt=0, lt=1)
+    validation_fraction: float = Field(0.0, ge=0, lt=1)
+    limit: int | None = Field(None, ge=1)
+    augment: Augment = Augment()
+    label: str | None = None
+    features: tuple[str, ...] | None = None
+    image_feature: str = "image"
+    image_size: tuple[int, int] | None = None
+    channels: Literal[1, 3] = 3
+    task: Literal["auto", "classification", "regression"] = "auto"
+    cache: Literal["auto", "always", "never"] = "auto"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self) -> Data:
+        if self.source in {"npz", "images", "tfrecord", "csv"} and self.path is None:
+            raise ValueError(f"source {self.source!r} needs path")
+        if self.source == "tfds" and self.name is None:
+            raise ValueError("source 'tfds' needs name")
+        if self.source in {"images", "tfrecord"} and self.image_size is None:
+            raise ValueError(f"source {self.source!r} needs image_size: [height, width]")
+        if self.source in {"csv", "tfrecord"} and self.label is None:
+            raise ValueError(f"source {self.source!r} needs label")
+        return self
+
+
+class Preprocess(Section):
+    """Layers put before the model, inside the exported graph, in this order.
+
+    Attributes:
+        grey: Turn three colour channels into one (ITU-R BT.601 luma).
+        crop: Height and width of a centre crop.
+        resize: Height and width after resizing (bilinear).
+        scale: Multiply every value, for example ``0.00392157`` for bytes.
+        mean: Subtract after scaling; one number or one a channel.
+        std: Divide after subtracting; one number or one a channel.
+    """
+
+    grey: bool = False
+    crop: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+    scale: float | None = None
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+
+
+class Model(Section):
+    """The model: built by name, by the user's own function, or read from a file.
+
+    Attributes:
+        builder: A built-in name or a dotted path ``package.module:function``.
+        path: A ``.keras``, ``.h5`` or SavedModel saved by tf_keras (Keras 2).
+        arguments: Keyword arguments for the builder.
+        initializer: Kernel initializer of the built-in builders.
+        preprocess: Layers put before the model.
+    """
+
+    builder: str | None = None
+    path: Path | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    initializer: Initializer | None = None
+    preprocess: Preprocess | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Model:
+        if (self.builder is None) == (self.path is None):
+            raise ValueError("set exactly one of builder and path")
+        return self
+
+
+class ConstantRate(Section):
+    """A learning rate that stays the same."""
+
+    schedule: Literal["constant"]
+    peak: float = Field(gt=0)
+
+
+class CosineRate(Section):
+    """Linear warm-up to ``peak``, then half a cosine down to ``peak * floor``.
+
+    Attributes:
+        peak: Highest learning rate.
+        warmup_fraction: Share of all steps spent warming up.
+        floor: Last learning rate over the peak.
+    """
+
+    schedule: Literal["cosine"]
+    peak: float = Field(gt=0)
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    floor: float = Field(0.0, ge=0, le=1)
+
+
+class ExponentialRate(Section):
+    """Multiply by ``decay`` smoothly, once every ``every_epochs`` epochs."""
+
+    schedule: Literal["exponential"]
+    peak: float = Field(gt=0)
+    decay: float = Field(0.9, gt=0, le=1)
+    every_epochs: float = Field(1.0, gt=0)
+
+
+class StepRate(Section):
+    """Multiply by ``decay`` at each of the given epochs."""
+
+    schedule: Literal["step"]
+    peak: float = Field(gt=0)
+    decay: float = Field(0.1, gt=0, le=1)
+    at_epochs: tuple[float, ...] = Field(min_length=1)
+
+
+class PlateauRate(Section):
+    """Multiply by ``decay`` when ``monitor`` has not improved for ``patience`` epochs."""
+
+    schedule: Literal["plateau"]
+    peak: float = Field(gt=0)
+    decay: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(3, ge=1)
+    floor: float = Field(0.0, ge=0, le=1)
+    monitor: Literal["loss", "val_loss"] = "loss"
+
+
+RateSchedule = Annotated[
+    ConstantRate | CosineRate | ExponentialRate | StepRate | PlateauRate,
+    Field(discriminator="schedule"),
+]
+
+
+def _rate_from_number(raw: Any) -> Any:
+    is_number = isinstance(raw, int | float | str) and not isinstance(raw, bool)
+    return {"schedule": "constant", "peak": raw} if is_number else raw
+
+
+LearningRate = Annotated[
+    RateSchedule,
+    BeforeValidator(_rate_from_number, json_schema_input_type=float | RateSchedule),
+]
+"""A schedule; a bare number means a constant rate."""
+
+
+class Optimizer(Section):
+    """An optimizer with settings of its own; a plain name takes the defaults.
+
+    Attributes:
+        name: Optimizer name.
+        momentum: Momentum of ``sgd`` and ``rmsprop``.
+        nesterov: Nesterov's form of momentum, for ``sgd``.
+        weight_decay: Decoupled weight decay on kernels (not on biases or norms).
+        beta_1: First-moment decay of the Adam family.
+        beta_2: Second-moment decay of the Adam family.
+        epsilon: Added to the denominator.
+        ema: Decay of an exponential moving average of the weights, taken at the end.
+    """
+
+    name: OptimizerName = "adam"
+    momentum: float | None = Field(None, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float | None = Field(None, ge=0)
+    beta_1: float | None = Field(None, ge=0, lt=1)
+    beta_2: float | None = Field(None, ge=0, lt=1)
+    epsilon: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+
+
+def _optimizer_from_name(raw: Any) -> Any:
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+AnyOptimizer = Annotated[
+    Optimizer,
+    BeforeValidator(_optimizer_from_name, json_schema_input_type=OptimizerName | Optimizer),
+]
+"""An optimizer; a bare name takes the defaults."""
+
+
+class GradientClip(Section):
+    """Gradient clipping; set exactly one limit.
+
+    Attributes:
+        norm: Largest Euclidean norm of each gradient.
+        global_norm: Largest Euclidean norm of all gradients together.
+        value: Largest magnitude of each entry.
+    """
+
+    norm: float | None = Field(None, gt=0)
+    global_norm: float | None = Field(None, gt=0)
+    value: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> GradientClip:
+        if sum(limit is not None for limit in (self.norm, self.global_norm, self.value)) != 1:
+            raise ValueError("set exactly one of norm, global_norm and value")
+        return self
+
+
+class EarlyStopping(Section):
+    """Stop when ``monitor`` has not improved by ``min_delta`` for ``patience`` epochs."""
+
+    monitor: Literal["loss", "val_loss", "val_metric"] = "val_loss"
+    patience: int = Field(5, ge=1)
+    min_delta: float = Field(0.0, ge=0)
+
+
+class Fit(Section):
+    """Settings that every training stage shares.
+
+    Attributes:
+        epochs: Passes over the training data.
+        optimizer: A name, or a mapping with settings.
+        learning_rate: A number, or a mapping with ``schedule``.
+        gradient_clip: Gradient clipping.
+        early_stopping: Stop before ``epochs``; only epochs at target count.
+        keep: Weights kept at the end: of the last epoch, or of the best epoch on the
+            validation rows among the epochs at target.
+    """
+
+    epochs: int = Field(ge=0)
+    optimizer: AnyOptimizer = Optimizer()
+    learning_rate: LearningRate
+    gradient_clip: GradientClip | None = None
+    early_stopping: EarlyStopping | None = None
+    keep: Literal["last", "best"] = "last"
+
+
+class Train(Fit):
+    """Training of the float model.
+
+    Attributes:
+        loss: ``auto`` reads it off the model's output and the labels.
+        label_smoothing: Share of the target moved from the true class to all classes.
+        precision: Number format of the computation; weights stay float32. Compression
+            steps always compute in float32.
+        jit_compile: Compile the training step with XLA (float training only).
+    """
+
+    epochs: int = Field(10, ge=0)
+    learning_rate: LearningRate = CosineRate(schedule="cosine", peak=1e-3)
+    loss: Literal["auto", "cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"] = (
+        "auto"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    jit_compile: bool = False
+
+
+class Strategy(Section):
+    """How training is spread over devices and processes. One process, for now."""
+
+    kind: Literal["single"] = "single"
+
+
+class PruneStep(Fit):
+    """Magnitude pruning: a ``prune`` step.
+
+    Attributes:
+        sparsity: Fraction of each kernel's entries that is zero at the end, in ``(0, 1)``.
+        layers: Layer-name pattern (``conv*``) to its own sparsity; 0 leaves the layer
+            alone. A pattern that matches no prunable layer is an error; where several
+            match, the last one counts.
+        epochs: Epochs of training while weights are removed, ``>= 1``.
+        schedule: ``polynomial`` raises the sparsity from what the model has, along a
+            cubic; ``constant`` removes everything at once.
+        begin: Share of the steps after which removal begins.
+        end: Share of the steps after which removal is complete.
+        pattern: ``unstructured``, or ``2:4`` (two zeros in four consecutive entries
+            along the input axis; its sparsity is 0.5 and it is applied at once).
+    """
+
+    sparsity: float = Field(0.8, gt=0, lt=1)
+    layers: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
+    epochs: int = Field(2, ge=1)
+    learning_rate: LearningRate = CosineRate(schedule="cosine", peak=1e-3)
+    schedule: Literal["polynomial", "constant"] = "polynomial"
+    begin: float = Field(0.0, ge=0, lt=1)
+    end: float = Field(0.6, gt=0, le=1)
+    pattern: Literal["unstructured", "2:4"] = "unstructured"
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> PruneStep:
+        if self.begin >= self.end:
+            raise ValueError(f"begin ({self.begin}) must be before end ({self.end})")
+        if self.pattern == "2:4":
+            changed = self.model_fields_set & {"sparsity", "schedule", "begin", "end"}
+            if changed:
+                raise ValueError(
+                    f"pattern '2:4' fixes the sparsity at 0.5 and applies it at once; remove "
+                    f"{', '.join(sorted(changed))}"
+                )
+        return self
+
+
+class ClusterStep(Fit):
+    """Weight clustering: a ``cluster`` step.
+
+    Attributes:
+        clusters: Distinct values a kernel may hold, zero included, ``>= 2``.
+        layers: Layer-name pattern to its own number; 0 leaves the layer alone.
+        per_channel: Give each output channel of a convolution its own values.
+        preserve_sparsity: Keep zeros at zero; ``auto`` does so on pruned kernels.
+        initialization: Where the values start: ``kmeans`` on the weights, or
+            ``linear`` between the extremes (both as in Deep Compression).
+        epochs: Epochs of training of the shared values.
+    """
+
+    clusters: int = Field(16, ge=2, le=1024)
+    layers: dict[str, Annotated[int, Field(ge=0, le=1024)]] = Field(default_factory=dict)
+    per_channel: bool = False
+    preserve_sparsity: Literal["auto"] | bool = "auto"
+    initialization: Literal["kmeans", "linear"] = "kmeans"
+    epochs: int = Field(1, ge=0)
+    learning_rate: LearningRate = CosineRate(schedule="cosine", peak=3e-4)
+
+
+class QuantizeStep(Fit):
+    """Quantization-aware training to 8 bits: a ``quantize`` step.
+
+    Attributes:
+        epochs: Epochs of training with emulated quantization; 0 only calibrates.
+        skip: Layer-name patterns left in floating point.
+        preserve: Keep the zeros and the shared values that the model brings;
+            ``auto`` keeps what it finds.
+        calibration_examples: Training examples that set the first ranges.
+    """
+
+    epochs: int = Field(1, ge=0)
+    learning_rate: LearningRate = CosineRate(schedule="cosine", peak=1e-4)
+    skip: tuple[str, ...] = ()
+    preserve: Literal["auto", "none"] = "auto"
+    calibration_examples: int = Field(512, ge=1)
+
+
+class Step(Section):
+    """One entry of ``steps``: exactly one of the keys below."""
+
+    prune: PruneStep | None = None
+    cluster: ClusterStep | None = None
+    quantize: QuantizeStep | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the key that is set."""
+        return next(name for name in STEP_ORDER if getattr(self, name) is not None)
+
+    @property
+    def settings(self) -> PruneStep | ClusterStep | QuantizeStep:
+        """Return the settings under that key."""
+        settings: PruneStep | ClusterStep | QuantizeStep = getattr(self, self.name)
+        return settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, raw: Any) -> Any:
+        """Accept ``- quantize`` and ``- quantize:`` for ``- quantize: {}``."""
+        return _defaults_for_bare_keys(raw)
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Step:
+        if sum(getattr(self, name) is not None for name in STEP_ORDER) != 1:
+            raise ValueError(f"write exactly one of {', '.join(STEP_ORDER)} in each entry")
+        return self
+
+
+STEP_ORDER = ("prune", "cluster", "quantize")
+"""Legal order: each step keeps what the ones before it made, and none after it could."""
+
+
+class LitertExport(Section):
+    """A ``.tflite`` file for LiteRT (TensorFlow Lite).
+
+    Attributes:
+        precision: ``float32``; ``float16`` weights; ``dynamic`` (int8 weights, float
+            activations); ``int8`` (int8 inside, float at the ends); ``int8_io`` (int8
+            throughout); ``int16x8`` (int16 activations, int8 weights).
+        select_tf_ops: Allow TensorFlow ops that the built-in set lacks.
+        calibration_examples: Training examples that set the integer ranges.
+        time_limit_seconds: The conversion is stopped after this long.
+        threads: Threads of the timed interpreter.
+        runs: Timed inferences.
+        warmup: Inferences before the first timed one.
+    """
+
+    precision: Precision = "int8"
+    select_tf_ops: bool = False
+    calibration_examples: int = Field(256, ge=1)
+    time_limit_seconds: float = Field(600.0, gt=0)
+    threads: int = Field(1, ge=1, le=64)
+    runs: int = Field(200, ge=1)
+    warmup: int = Field(20, ge=0)
+
+
+class Export(Section):
+    """One entry of ``export``: exactly one of the keys below."""
+
+    litert: LitertExport | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, raw: Any) -> Any:
+        """Accept ``- litert`` for ``- litert: {}``."""
+        return _defaults_for_bare_keys(raw)
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Export:
+        if self.litert is None:
+            raise ValueError("write exactly one of litert in each entry")
+        return self
+
+
+class Gate(Section):
+    """What the exported files must reach, against the trained float model.
+
+    Attributes:
+        max_drop: Largest allowed drop of the metric, in metric units (0.005 is half a
+            point of accuracy); negative asks for a gain.
+    """
+
+    max_drop: float
+
+
+class Recipe(Section):
+    """A whole run: data, model, training, steps, exports, gate.
+
+    Attributes:
+        name: Names the run folder and the report.
+        seed: Seeds weights, shuffling and augmentation; a CPU run repeats bit for bit.
+        metric: Task metric; ``auto`` is accuracy for classes and mean squared error
+            for numbers.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    metric: MetricName = "auto"
+    data: Data
+    model: Model
+    train: Train | None = None
+    strategy: Strategy = Strategy()
+    steps: tuple[Step, ...] = ()
+    export: tuple[Export, ...] = ()
+    gate: Gate | None = None
+
+    @property
+    def training(self) -> Train | None:
+        """Return the float training; a built model without ``train`` gets the defaults."""
+        return Train() if self.train is None and self.model.builder is not None else self.train
+
+
+def _defaults_for_bare_keys(raw: Any) -> Any:
+    if isinstance(raw, str):
+        return {raw: {}}
+    if isinstance(raw, dict):
+        return {key: {} if value is None else value for key, value in raw.items()}
+    return raw

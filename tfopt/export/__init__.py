@@ -1,0 +1,1 @@
+"""Export a model to a file, and verify the file."""

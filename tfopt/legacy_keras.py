@@ -1,0 +1,59 @@
+"""The one door to tf_keras (Keras 2), whatever ``tf.keras`` is in this process.
+
+tfopt works on tf_keras models because tfmot accepts nothing else. ``tf.keras`` is never
+used: TF_USE_LEGACY_KERAS decides which Keras it is, and importing tfmot changes that
+variable for the whole process (tensorflow_model_optimization 0.8.1,
+``python/core/keras/compat.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tf_keras as keras
+
+from tfopt.errors import ModelError
+
+Model = keras.Model
+Layer = keras.layers.Layer
+
+__all__ = ["Layer", "Model", "keras", "require_model"]
+
+
+def require_model(model: Any, what: str = "model") -> Model:
+    """Return ``model`` if it is a built tf_keras Functional or Sequential model.
+
+    Args:
+        model: Anything the user passed.
+        what: How the message names it.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ModelError: If it is a Keras 3 model, a subclassed or unbuilt model, or no
+            model at all. Class names are equal in both Kerases, so the module decides.
+    """
+    if not isinstance(model, keras.Model):
+        kind = type(model)
+        origin = f"{kind.__module__}.{kind.__qualname__}"
+        if kind.__module__.split(".")[0] == "keras" or any(
+            base.__module__.startswith("keras.src") for base in kind.__mro__
+        ):
+            raise ModelError(
+                f"The {what} is a Keras 3 object ({origin}), and tfopt compresses tf_keras "
+                "(Keras 2) models. Build it with `import tf_keras as keras`."
+            )
+        raise ModelError(f"The {what} must be a tf_keras.Model. Received: {origin}.")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ModelError(
+            f"The {what} {model.name!r} is a Sequential model without an input shape. Put "
+            "tf_keras.Input(shape=...) first, or call model.build(input_shape)."
+        )
+    if not getattr(model, "_is_graph_network", False):
+        raise ModelError(
+            f"The {what} {model.name!r} is a subclassed model ({type(model).__name__}); its layers "
+            "cannot be seen from outside, so a step would silently skip them. Build it with the "
+            "Functional API or as tf_keras.Sequential."
+        )
+    return model

@@ -1,0 +1,1 @@
+"""Named model builders, and models from files or dotted paths."""
