@@ -8,14 +8,14 @@ variable for the whole process (tensorflow_model_optimization 0.8.1,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import tf_keras as keras
 
 from tfopt.errors import ModelError
 
-Model = keras.Model
-Layer = keras.layers.Layer
+Model: TypeAlias = keras.Model
+Layer: TypeAlias = keras.layers.Layer
 
 __all__ = ["Layer", "Model", "keras", "require_model"]
 

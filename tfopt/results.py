@@ -59,12 +59,14 @@ class Baseline:
         parameters: Number of scalars in the model's weights.
         litert_float_bytes: Size of its float32 ``.tflite``; None if not exported.
         litert_float_gzip_bytes: The same after gzip (level 9).
+        latency_ms: Latency of that file; None if not timed.
     """
 
     metric: float
     parameters: int
     litert_float_bytes: int | None = None
     litert_float_gzip_bytes: int | None = None
+    latency_ms: Latency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class RunResult:
         error: ``None``, or the message of the error that ended the run.
         command: The command that reproduces the run.
         max_drop: The gate's limit, or None without a gate.
+        failed_stage: Name of the stage that raised ``error``, if it was in one.
     """
 
     name: str
@@ -171,11 +174,38 @@ class RunResult:
     error: str | None = None
     command: str = ""
     max_drop: float | None = None
+    failed_stage: str | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
         """Return the result as JSON text; numbers that are not finite become null."""
         return to_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightHistogram:
+    """How one kernel's weights are spread, before and after compression.
+
+    Attributes:
+        layer: Name of the layer.
+        edges: Edges of the bins, ascending, one more than there are bins.
+        before: Weights of the trained float model in each bin.
+        after: Weights of the final model in each bin.
+        zero_fraction_before: Share of exact zeros before, in ``[0, 1]``.
+        zero_fraction_after: Share of exact zeros after. Zeros are also counted in
+            their bin.
+        unique_before: Number of distinct values before.
+        unique_after: Number of distinct values after.
+    """
+
+    layer: str
+    edges: Sequence[float]
+    before: Sequence[int]
+    after: Sequence[int]
+    zero_fraction_before: float | None = None
+    zero_fraction_after: float | None = None
+    unique_before: int | None = None
+    unique_after: int | None = None
 
 
 def to_json(value: Any) -> str:
@@ -200,10 +230,30 @@ def run_result_from_json(text: str) -> RunResult:
     if raw.get("metric"):
         raw["metric"] = MetricInfo(**raw["metric"])
     if raw.get("baseline"):
-        raw["baseline"] = Baseline(**raw["baseline"])
+        raw["baseline"] = baseline_from_dict(raw["baseline"])
     raw["stages"] = [stage_from_dict(stage) for stage in raw.get("stages", ())]
     raw["artifacts"] = [artifact_from_dict(entry) for entry in raw.get("artifacts", ())]
     return RunResult(**raw)
+
+
+def weight_histograms_from_json(text: str) -> list[WeightHistogram]:
+    """Return the histograms that ``to_json`` wrote as a list.
+
+    Raises:
+        ValueError: If the text is not a JSON list.
+    """
+    raw = json.loads(text)
+    if not isinstance(raw, list):
+        raise ValueError("Not a list of weight histograms.")
+    return [WeightHistogram(**entry) for entry in raw]
+
+
+def baseline_from_dict(raw: Mapping[str, Any]) -> Baseline:
+    """Return the baseline that ``to_json`` wrote."""
+    changed = {**raw, "metric": _number(raw["metric"])}
+    if raw.get("latency_ms"):
+        changed["latency_ms"] = Latency(**raw["latency_ms"])
+    return Baseline(**changed)
 
 
 def stage_from_dict(raw: Mapping[str, Any]) -> StageResult:

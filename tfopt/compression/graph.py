@@ -1,0 +1,242 @@
+"""Walk a tf_keras graph and build it again with other layers in it.
+
+tfmot's own cloning goes through layer configs, which loses weights, refuses operator
+layers (``x + 1``), nested models and Lambdas, and rewrites Conv-BN patterns by name.
+Here the graph is *called* again, node by node, so that everything a Functional model can
+express survives. Nested models are inlined: a pass must reach their layers, and tfmot's
+callbacks do not look inside (tfmot issues #155, #957, #965).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfopt.errors import ModelError
+from tfopt.legacy_keras import Layer, Model, keras, require_model
+
+Call = Callable[..., Any]
+Replace = Callable[[Layer], Call]
+"""Given a fresh copy of a layer, return what is called in its place."""
+
+
+def layers_of(model: Model) -> list[Layer]:
+    """Return the layers of a flat model (as ``copy`` makes it) in the order they run."""
+    seen: dict[int, Layer] = {id(node.layer): node.layer for node in _nodes(model)}
+    return list(seen.values())
+
+
+def consumers_of(model: Model) -> dict[str, list[str]]:
+    """Return, for each layer of a flat model, the names of the layers that read its outputs.
+
+    A name is listed once for each tensor it reads; ``"<output>"`` stands for the model's
+    own outputs.
+    """
+    readers: dict[str, list[str]] = {layer.name: [] for layer in layers_of(model)}
+    for reader, sources in producers_of(model).items():
+        for source in sources:
+            readers[source].append(reader)
+    for tensor in model.outputs:
+        readers[tensor._keras_history.layer.name].append("<output>")
+    return readers
+
+
+def producers_of(model: Model) -> dict[str, list[str]]:
+    """Return, for each layer of a flat model, the names of the layers it reads, one a tensor."""
+    sources: dict[str, list[str]] = {}
+    for node in _nodes(model):
+        names = [tensor._keras_history.layer.name for tensor in node.keras_inputs]
+        sources.setdefault(node.layer.name, []).extend(names)
+    return sources
+
+
+def copy(model: Model) -> Model:
+    """Return a copy with its own weights, nested models inlined, layer names unique."""
+    return rebuild(model, lambda layer: layer)
+
+
+def rebuild(
+    model: Model,
+    replace: Replace,
+    *,
+    after: Callable[[Layer, Any], Any] | None = None,
+    move_weights: Callable[[Layer, Any], None] | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """Build the graph of ``model`` again, with ``replace(layer)`` called for each layer.
+
+    Args:
+        model: A Functional or Sequential tf_keras model; it is not changed.
+        replace: Given an unbuilt copy of a layer with the same name, return the layer
+            or function to call in its place. Called once a layer, however often the
+            layer is used.
+        after: Given the copy and its outputs, return the outputs to go on with.
+            Input layers are passed too.
+        move_weights: Given the original layer and its replacement, copy the weights;
+            by default all weights are copied in order.
+        dtype: Computation type of every layer; None keeps each layer's own.
+
+    Returns:
+        The new model, with the same input and output structure.
+
+    Raises:
+        ModelError: If a layer cannot be copied.
+    """
+    require_model(model)
+    builder = _Rebuild(replace=replace, after=after, dtype=dtype)
+    outputs = builder.run(model)
+    rebuilt = keras.Model(inputs=builder.inputs, outputs=outputs, name=model.name)
+    move = move_weights or same_weights
+    for original, replacement in builder.replaced:
+        move(original, replacement)
+    return rebuilt
+
+
+def kernels_of(layer: Layer) -> Mapping[str, Any]:
+    """Return the layer's weight matrices, attribute name to variable.
+
+    Biases, norms and statistics are not among them: they are never pruned or clustered.
+    """
+    return {
+        name: variable
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+        if (variable := getattr(layer, name, None)) is not None and hasattr(variable, "assign")
+    }
+
+
+class _Rebuild:
+    """One rebuilding: the graph is run on symbolic inputs, nested models inside out."""
+
+    def __init__(
+        self, *, replace: Replace, after: Callable[[Layer, Any], Any] | None, dtype: str | None
+    ) -> None:
+        self.inputs: Any = None
+        self.replaced: list[tuple[Layer, Call]] = []
+        self._replace = replace
+        self._after = after or (lambda layer, outputs: outputs)
+        self._dtype = dtype
+        self._calls: dict[int, tuple[Layer, Call]] = {}
+        self._names: set[str] = set()
+
+    def run(self, model: Model) -> Any:
+        """Return the new outputs, in the structure of the old ones."""
+        flat = [self._input(tensor) for tensor in model.inputs]
+        self.inputs = tf.nest.pack_sequence_as(model._nested_inputs, [new for new, _ in flat])
+        return self._run(model, [after for _, after in flat], path=())
+
+    def _run(
+        self,
+        model: Model,
+        inputs: Sequence[Any],
+        path: tuple[str, ...],
+        *,
+        training: bool | None = None,
+    ) -> Any:
+        table = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+
+        def new_for(value: Any) -> Any:
+            return table.get(id(value), value)
+
+        for node in _nodes(model):
+            if node.is_input:
+                continue
+            args, kwargs = tf.nest.map_structure(new_for, (node.call_args, node.call_kwargs))
+            if training is not None and node.layer._call_spec.expects_training_arg:
+                kwargs.setdefault("training", training)
+            outputs = self._run_node(node.layer, args, kwargs, path)
+            flat_old, flat_new = tf.nest.flatten(node.outputs), tf.nest.flatten(outputs)
+            table.update((id(old), new) for old, new in zip(flat_old, flat_new, strict=True))
+        return tf.nest.map_structure(new_for, model._nested_outputs)
+
+    def _run_node(self, layer: Layer, args: Any, kwargs: Any, path: tuple[str, ...]) -> Any:
+        if _is_nested(layer):
+            given = args[0] if args else kwargs["inputs"]
+            flat = layer._flatten_to_reference_inputs(given)
+            # backbone(x, training=False) pins every layer inside.
+            pinned = kwargs.get("training")
+            return self._run(layer, flat, (*path, layer.name), training=pinned)
+        fresh, call = self._call_for(layer, path)
+        try:
+            outputs = call(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"Layer {layer.name!r} ({type(layer).__name__}) cannot be called on a copy of "
+                f"its own inputs: {error}"
+            ) from error
+        return self._after(fresh, outputs)
+
+    def _input(self, tensor: Any) -> tuple[Any, Any]:
+        """Return the new input, and what the graph goes on with."""
+        name = self._unique(tensor._keras_history.layer.name)
+        new = keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
+        return new, self._after(new._keras_history.layer, new)
+
+    def _call_for(self, layer: Layer, path: Sequence[str]) -> tuple[Layer, Call]:
+        if id(layer) not in self._calls:
+            name = layer.name
+            if name in self._names:
+                name = "_".join((*path, name))
+            fresh = copy_layer(layer, name=self._unique(name), dtype=self._dtype)
+            call = self._replace(fresh)
+            self._calls[id(layer)] = (fresh, call)
+            self.replaced.append((layer, call))
+        return self._calls[id(layer)]
+
+    def _unique(self, name: str) -> str:
+        candidate, number = name, 1
+        while candidate in self._names:
+            candidate, number = f"{name}_{number}", number + 1
+        self._names.add(candidate)
+        return candidate
+
+
+def copy_layer(layer: Layer, *, name: str, dtype: str | None = None) -> Layer:
+    """Return an unbuilt copy of a layer under a name.
+
+    Raises:
+        ModelError: If the layer cannot be made again from its config.
+    """
+    if type(layer) is keras.layers.Lambda:
+        # Its config holds marshalled code, which tf_keras rightly refuses to run.
+        return keras.layers.Lambda(
+            layer.function,
+            output_shape=layer._output_shape,
+            mask=layer.mask,
+            arguments=layer.arguments,
+            name=name,
+        )
+    try:
+        config = layer.get_config()
+        config["name"] = name
+        if dtype is not None and "dtype" in config and not _is_integer(layer):
+            config["dtype"] = dtype
+        return type(layer).from_config(config)
+    except (TypeError, ValueError, NotImplementedError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its config: "
+            f"{error}. Give the class a get_config() that returns every constructor argument."
+        ) from error
+
+
+def _is_integer(layer: Layer) -> bool:
+    return bool(layer.dtype) and tf.as_dtype(layer.dtype).is_integer
+
+
+def same_weights(original: Layer, replacement: Any) -> None:
+    """Copy all weights in order."""
+    if not original.weights:
+        return
+    replacement.set_weights(original.get_weights())
+    if hasattr(replacement, "finalize_state"):
+        replacement.finalize_state()
+
+
+def _nodes(model: Model) -> list[Any]:
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def _is_nested(layer: Layer) -> bool:
+    return isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False)
