@@ -57,6 +57,36 @@ def copy(model: Model) -> Model:
     return rebuild(model, lambda layer: layer)
 
 
+def twin(model: Model, *, dtype: str | None = None) -> tuple[Model, Callable[[], None]]:
+    """Return a copy to train, and a function that brings its weights back.
+
+    The original stays uncompiled, in its own precision, with its own nesting.
+
+    Args:
+        model: The original.
+        dtype: Policy of the copy, such as ``mixed_float16``; outputs are float32
+            whatever it is. None keeps each layer's own.
+    """
+    pairs: list[tuple[Layer, Any]] = []
+
+    def remember(original: Layer, replacement: Any) -> None:
+        same_weights(original, replacement)
+        pairs.append((original, replacement))
+
+    def bring_back() -> None:
+        for original, replacement in pairs:
+            same_weights(replacement, original)
+
+    copied = rebuild(model, lambda layer: layer, move_weights=remember, dtype=dtype)
+    if dtype is not None:
+        outputs = tf.nest.map_structure(
+            lambda tensor: keras.layers.Activation("linear", dtype="float32")(tensor),
+            copied._nested_outputs,
+        )
+        copied = keras.Model(copied._nested_inputs, outputs, name=model.name)
+    return copied, bring_back
+
+
 def rebuild(
     model: Model,
     replace: Replace,

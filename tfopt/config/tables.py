@@ -7,11 +7,11 @@ from collections.abc import Mapping
 SOURCES: Mapping[str, str] = {
     "mnist5k": "tfopt.data.builtin:load_mnist5k",
     "digits": "tfopt.data.builtin:load_digits_8x8",
-    "npz": "tfopt.data.files:load_npz",
-    "images": "tfopt.data.files:load_images",
-    "tfrecord": "tfopt.data.files:load_tfrecord",
-    "csv": "tfopt.data.files:load_csv",
-    "tfds": "tfopt.data.files:load_tfds",
+    "npz": "tfopt.data.npz:load_npz",
+    "images": "tfopt.data.images:load_images",
+    "tfrecord": "tfopt.data.tfrecord:load_tfrecord",
+    "csv": "tfopt.data.csv_file:load_csv",
+    "tfds": "tfopt.data.tfds:load_tfds",
 }
 
 BUILDERS: Mapping[str, str] = {

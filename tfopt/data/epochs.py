@@ -1,0 +1,101 @@
+"""Build the training pipeline: epochs whose order depends on (seed, epoch) and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfopt.errors import DataError
+
+_SHUFFLE_STREAM = 0  # batch b uses stream b + 1
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """Which batches a training pipeline yields.
+
+    Attributes:
+        examples: Rows in an epoch.
+        batch_size: Rows in a batch; the last batch of an epoch may be smaller.
+        seed: Seed of order and augmentation.
+        first_epoch: First epoch to yield, counted from 0.
+        epochs: End of the epochs to yield (exclusive).
+    """
+
+    examples: int
+    batch_size: int
+    seed: int
+    first_epoch: int
+    epochs: int
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        if not 0 <= self.first_epoch <= self.epochs:
+            raise DataError(
+                "Training batches need 0 <= first_epoch <= epochs. Received: first_epoch="
+                f"{self.first_epoch}, epochs={self.epochs}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Return the batches in an epoch."""
+        return math.ceil(self.examples / self.batch_size)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise unless a batch holds at least one row.
+
+    Raises:
+        DataError: If ``batch_size < 1``.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1. Received: {batch_size}.")
+
+
+def epoch_batches(
+    plan: EpochPlan,
+    *,
+    one_epoch: Callable[[Any], Any],
+    finish: Callable[[Any], Any],
+    augment: Callable[[Any, Any], Any] | None,
+) -> Any:
+    """Return the batches of every epoch, one epoch after the other.
+
+    Args:
+        plan: Which epochs, and how many batches.
+        one_epoch: From a seed, an int64 tensor of shape ``(2,)``, to the dataset of one
+            epoch's unfinished batches.
+        finish: From an unfinished batch to ``(x,)``, ``(x, y)`` or ``(x, y, weight)``;
+            run in parallel.
+        augment: From inputs and a seed to changed inputs; None changes nothing.
+
+    Returns:
+        A ``tf.data.Dataset`` of ``(epochs - first_epoch) * steps`` batches.
+    """
+
+    def numbered_epoch(epoch: Any) -> Any:
+        seed = tf.stack([tf.constant(plan.seed, tf.int64), epoch])
+        batches = one_epoch(_fold_in(seed, _SHUFFLE_STREAM))
+        numbers = tf.data.Dataset.range(1, plan.steps + 1)
+        return tf.data.Dataset.zip((numbers, batches)).map(
+            lambda number, batch: (seed, number, batch)
+        )
+
+    def finish_batch(seed: Any, number: Any, unfinished: Any) -> Any:
+        batch = finish(unfinished)
+        if augment is None:
+            return batch
+        return (augment(batch[0], _fold_in(seed, number)), *batch[1:])
+
+    epochs = tf.data.Dataset.range(plan.first_epoch, plan.epochs).flat_map(numbered_epoch)
+    batches = epochs.map(finish_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    total = (plan.epochs - plan.first_epoch) * plan.steps
+    return batches.apply(tf.data.experimental.assert_cardinality(total)).prefetch(tf.data.AUTOTUNE)
+
+
+def _fold_in(seed: Any, stream: Any) -> Any:
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(stream, tf.int64))

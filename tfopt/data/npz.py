@@ -1,0 +1,89 @@
+"""Arrays from a NumPy ``.npz`` file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfopt.config.schema import Data
+from tfopt.data.checks import Array
+from tfopt.data.paths import existing_file
+from tfopt.data.source import SourceData
+from tfopt.data.split import Split, split_from
+from tfopt.errors import DataError
+from tfopt.registry import did_you_mean
+
+_KEYS = ("x", "y", "x_train", "y_train", "x_test", "y_test", "x_val", "y_val")
+
+
+def load_npz(settings: Data) -> SourceData:
+    """Return the arrays ``x, y``, or ``x_train, y_train`` and so on, of an ``.npz`` file.
+
+    ``x_test, y_test`` evaluate and ``x_val, y_val`` validate, if they are there. Values
+    stay as they are; text labels become class numbers.
+
+    Raises:
+        DataError: If the file is missing or damaged, lacks a key, or holds objects.
+    """
+    path = existing_file(settings.path, what="data.path of source 'npz'")
+    arrays = _arrays(str(path))
+    suffix = "_train" if "x_train" in arrays or "y_train" in arrays else ""
+    return SourceData(
+        train=_split(arrays, suffix, path.name),
+        evaluation=_split(arrays, "_test", path.name) if _has(arrays, "_test") else None,
+        validation=_split(arrays, "_val", path.name) if _has(arrays, "_val") else None,
+        description=f"Arrays of {path.name}",
+    )
+
+
+def _has(arrays: Mapping[str, Array], suffix: str) -> bool:
+    return f"x{suffix}" in arrays or f"y{suffix}" in arrays
+
+
+def _split(arrays: Mapping[str, Array], suffix: str, name: str) -> Split:
+    keys = (f"x{suffix}", f"y{suffix}")
+    for key in keys:
+        if key not in arrays:
+            others = [other for other in arrays if other not in _KEYS]
+            near = did_you_mean(key, others)
+            raise DataError(
+                f"{name} has no array {key!r}.{near} It has: {', '.join(arrays) or 'none'}. Save "
+                "it with np.savez(path, x=..., y=...), or x_train, y_train, x_test, y_test."
+            )
+    return split_from((arrays[keys[0]], arrays[keys[1]]), what=f"{name} ({', '.join(keys)})")
+
+
+def _arrays(path: str) -> dict[str, Array]:
+    """Return the arrays under the keys that tfopt reads; others are only named."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path!r} is not an .npz file, or a damaged one: {error}. Save it with np.savez()."
+        ) from error
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise DataError(
+            f"{path!r} holds a single array (.npy). Save inputs and labels together: "
+            "np.savez(path, x=..., y=...)."
+        )
+    with loaded:
+        return {key: _array(loaded, key, path) for key in loaded.files}
+
+
+def _array(loaded: Mapping[str, Array], key: str, path: str) -> Array:
+    if key not in _KEYS:
+        return np.empty(0)
+    try:
+        return loaded[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{path!r}: the array {key!r} holds Python objects, which tfopt does not unpickle "
+                "since that can run code. Give every row the same shape and save numbers or text."
+            ) from error
+        raise DataError(f"{path!r}: the array {key!r} is damaged: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+        raise DataError(f"{path!r}: the array {key!r} is damaged: {error}") from error

@@ -1,0 +1,176 @@
+"""Export the final model, and measure every file on the evaluation split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfopt import __version__
+from tfopt.benchmark.latency import measure_latency
+from tfopt.config.load import settings_sha256
+from tfopt.config.schema import Export, LitertExport
+from tfopt.data.bundle import DataBundle
+from tfopt.errors import ExportError, TfoptError, VerificationError
+from tfopt.export.litert import convert_litert, has_trained_ranges
+from tfopt.export.verify import Evaluation, verify_litert
+from tfopt.legacy_keras import Model
+from tfopt.metrics import TaskMetric
+from tfopt.results import Artifact, artifact_from_dict, to_json
+from tfopt.stages import Run
+from tfopt.storage import gzip_bytes, write_whole
+from tfopt.training.evaluate import EVALUATION_BATCH, predictor
+
+_FOLDER = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportJob:
+    """One file to make and measure.
+
+    Attributes:
+        model: The model to export.
+        path: The file.
+        settings: Precision and the like.
+        data: Calibration and evaluation rows.
+        metric: Task metric; None compares outputs only.
+        baseline_rows: Row scores of the trained float model.
+    """
+
+    model: Model
+    path: Path
+    settings: LitertExport
+    data: DataBundle
+    metric: TaskMetric | None
+    baseline_rows: npt.NDArray[np.float64] | None
+
+
+def export_all(run: Run, model: Model) -> tuple[list[Artifact], TfoptError | None]:
+    """Export every file of the recipe; one that fails does not stop the others.
+
+    Args:
+        run: The run.
+        model: The final model.
+
+    Returns:
+        The measured files, and the first error, if any.
+    """
+    artifacts: list[Artifact] = []
+    first_error: TfoptError | None = None
+    for export in run.recipe.export:
+        run.number += 1
+        try:
+            artifacts.append(_export_one(run, model, export))
+        except (ExportError, VerificationError) as error:
+            run.reporter.warning(str(error))
+            first_error = first_error or error
+    return artifacts, first_error
+
+
+def baseline_bytes(run: Run, model: Model) -> tuple[int, int] | None:
+    """Return bytes and gzipped bytes of the trained float model's own ``.tflite``.
+
+    Args:
+        run: The run.
+        model: The trained float model.
+
+    Returns:
+        The sizes; None if the float model cannot be converted, after a warning.
+    """
+    path = run.directory.folder(_FOLDER) / f"{run.recipe.name}-float32-baseline.tflite"
+    key = settings_sha256({"baseline": run.last_key})
+    if not run.directory.is_done("baseline", _FOLDER, key):
+        run.directory.start("baseline", _FOLDER, key, keep_files=True)
+        try:
+            settings = LitertExport(precision="float32")
+            convert_litert(model, path, settings=settings, overwrite=True)
+        except (ExportError, VerificationError) as error:
+            run.reporter.warning(f"The float model has no .tflite to compare with: {error}")
+            return None
+        run.directory.finish("baseline", _FOLDER, key, [path.name])
+    return path.stat().st_size, gzip_bytes(path)
+
+
+def make_and_measure(job: ExportJob) -> Artifact:
+    """Convert, verify on the whole evaluation split, and time one file.
+
+    Raises:
+        DataError: If calibration rows are unfit.
+        ExportError: If the conversion fails or the file does not run.
+        StorageError: If the file cannot be written.
+        VerificationError: If the file is not what was asked for.
+    """
+    settings = job.settings
+    train = job.data.train
+    needs_rows = settings.precision in ("int8", "int8_io", "int16x8")
+    calibration = statistics = None
+    if needs_rows and not has_trained_ranges(job.model):
+        calibration = train.sample_inputs(settings.calibration_examples, seed=0)
+        statistics = train.statistics()
+    conversion = convert_litert(
+        job.model,
+        job.path,
+        settings=settings,
+        calibration=calibration,
+        statistics=statistics,
+        overwrite=True,
+    )
+    verification = verify_litert(
+        job.path,
+        reference=predictor(job.model),
+        evaluation=Evaluation(
+            batches=lambda: job.data.evaluation.numpy_batches(EVALUATION_BATCH),
+            metric=job.metric,
+            baseline_rows=job.baseline_rows,
+        ),
+        precision=settings.precision,
+        probe=False,
+    )
+    latency = measure_latency(
+        job.path, threads=settings.threads, runs=settings.runs, warmup=settings.warmup
+    )
+    artifact = verification.artifact
+    return replace(artifact, latency_ms=latency, notes=[*conversion.notes, *artifact.notes])
+
+
+def _export_one(run: Run, model: Model, export: Export) -> Artifact:
+    settings = export.litert
+    if settings is None:
+        raise ExportError("An export entry names no format.")
+    stem = f"{run.recipe.name}-{settings.precision}"
+    name = f"export litert {settings.precision}"
+    folder = run.directory.folder(_FOLDER)
+    key = settings_sha256(
+        {"settings": settings.model_dump(mode="json"), "before": run.last_key, "v": __version__}
+    )
+    if run.directory.is_done(name, _FOLDER, key):
+        run.reporter.stage_skipped(name, "finished by an earlier run from the same input")
+        return artifact_from_dict(_read(folder / f"{stem}.json"))
+    run.reporter.stage_started(
+        name, number=run.number, total=run.total, epochs=0, steps_per_epoch=0, target=""
+    )
+    run.directory.start(name, _FOLDER, key, keep_files=True)
+    job = ExportJob(
+        model=model,
+        path=folder / f"{stem}.tflite",
+        settings=settings,
+        data=run.data,
+        metric=run.task.metric,
+        baseline_rows=run.baseline_rows,
+    )
+    measured = make_and_measure(job)
+    artifact = replace(measured, path=f"{_FOLDER}/{stem}.tflite")
+    write_whole(folder / f"{stem}.json", to_json(artifact).encode())
+    run.directory.finish(name, _FOLDER, key, [f"{stem}.tflite", f"{stem}.json"])
+    run.reporter.artifact_done(artifact)
+    return artifact
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

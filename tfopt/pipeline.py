@@ -1,0 +1,253 @@
+"""Run a whole recipe: the only file that knows the order of everything."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfopt.benchmark.machine import describe_machine, package_versions
+from tfopt.compression import graph
+from tfopt.compression.measure import model_kernels, weight_histograms
+from tfopt.compression.quantizers import SchemedLayer
+from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
+from tfopt.config.schema import Recipe
+from tfopt.console import Reporter
+from tfopt.data.bundle import DataBundle, load_data
+from tfopt.errors import GateMissed, TfoptError
+from tfopt.exports import baseline_bytes, export_all
+from tfopt.legacy_keras import Model, keras
+from tfopt.models.build import build_model
+from tfopt.models.load import save_model
+from tfopt.report.page import render_report
+from tfopt.results import (
+    Artifact,
+    Baseline,
+    MetricInfo,
+    RunResult,
+    Status,
+    WeightHistogram,
+    to_json,
+)
+from tfopt.run_dir import RunDir, file_sha256, open_run_dir
+from tfopt.stages import Outcome, Run, make_pass, step_stage, train_stage
+from tfopt.training.task import read_task, require_inputs
+from tfopt.verdict import meets_gate
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a recipe is run, as against what it says.
+
+    Attributes:
+        output: The run folder.
+        resume: Take up the run in the folder.
+        command: The command that started the run, for the report.
+    """
+
+    output: Path
+    resume: bool = False
+    command: str = ""
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What is known so far; written whatever happens next."""
+
+    metric: MetricInfo | None = None
+    baseline: Baseline | None = None
+    artifacts: Sequence[Artifact] = ()
+    histograms: Sequence[WeightHistogram] = ()
+    stages: list[Any] = field(default_factory=list)
+
+
+def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunResult:
+    """Train, compress, export and prove one recipe.
+
+    Args:
+        recipe: A validated recipe.
+        options: Where to, and whether to resume.
+        reporter: Told of every event.
+
+    Returns:
+        Everything that was found, as written to ``results.json``.
+
+    Raises:
+        TfoptError: Whatever stopped the run; ``results.json`` and the report are
+            written first, with all that was found until then.
+    """
+    directory = open_run_dir(options.output, resume=options.resume)
+    directory.write("recipe.yaml", recipe_to_yaml(recipe))
+    findings = _Findings()
+    try:
+        error = _run(recipe, directory, reporter, findings)
+        result = _result(recipe, options, findings, error)
+        if error is None and result.status == "gate_missed":
+            error = GateMissed(_gate_text(result))
+    except TfoptError as stopped:
+        error = stopped
+        result = _result(recipe, options, findings, error)
+    report = _write(directory, result, findings)
+    reporter.run_done(result, report)
+    if error is not None:
+        raise error
+    return result
+
+
+def prepare(recipe: Recipe) -> tuple[DataBundle, Model]:
+    """Return the data and the float model of a recipe, checked against each other.
+
+    Every step decides on the untrained model too, so that a pattern that matches
+    nothing stops the run before training and not after.
+
+    Raises:
+        InputError: If anything in the recipe does not fit data or model.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    data = load_data(recipe.data, seed=recipe.seed)
+    model = build_model(
+        recipe.model, input_shape=data.input_shape, classes=data.classes, seed=recipe.seed
+    )
+    require_inputs(model, data.train, what="training data")
+    for step in recipe.steps:
+        make_pass(step).decide(model)
+    return data, model
+
+
+def _run(
+    recipe: Recipe, directory: RunDir, reporter: Reporter, findings: _Findings
+) -> TfoptError | None:
+    """Run all stages; return the error of an export that failed, if any."""
+    tf.config.experimental.enable_op_determinism()
+    data, model = prepare(recipe)
+    task = read_task(
+        model, data.train, classes=data.classes, train=recipe.training, metric=recipe.metric
+    )
+    findings.metric = MetricInfo(
+        name=task.metric.name,
+        higher_is_better=task.metric.higher_is_better,
+        examples=data.evaluation.examples,
+    )
+    run = Run(
+        recipe=recipe,
+        directory=directory,
+        reporter=reporter,
+        data=data,
+        task=task,
+        total=1 + len(recipe.steps) + len(recipe.export),
+        data_key=_data_key(recipe),
+        custom_objects=_custom_objects(model),
+        stages=findings.stages,
+    )
+    reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
+    trained = train_stage(run, model, recipe.training)
+    run.baseline_rows = trained.rows
+    findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())
+    before = model_kernels(graph.copy(trained.model))
+    float_key = run.last_key
+    final = trained
+    for step in recipe.steps:
+        final = step_stage(run, final.model, step)
+    save_model(final.model, directory.root / "model.keras")
+    findings.histograms = weight_histograms(before, _final_kernels(final.model))
+    if not recipe.export:
+        return None
+    findings.baseline = _with_bytes(run, trained, findings.baseline, float_key)
+    findings.artifacts, error = export_all(run, final.model)
+    return error
+
+
+def _with_bytes(run: Run, trained: Outcome, baseline: Baseline, key: str) -> Baseline:
+    run.last_key, last_key = key, run.last_key
+    sizes = baseline_bytes(run, trained.model)
+    run.last_key = last_key
+    if sizes is None:
+        return baseline
+    return Baseline(baseline.metric, baseline.parameters, *sizes)
+
+
+def _final_kernels(model: Model) -> Mapping[str, Any]:
+    """Return the kernels as the final model computes with them, by the plain layers' names."""
+    kernels = model_kernels(model)
+    for layer in model.layers:
+        if isinstance(layer, SchemedLayer):
+            settled = layer.settled_kernels()
+            kernels.update({f"{layer.layer.name}/{name}": v for name, v in settled.items()})
+    return kernels
+
+
+def _stage_names(recipe: Recipe) -> list[str]:
+    exports = [f"export litert {entry.litert.precision}" for entry in recipe.export if entry.litert]
+    return ["train", *(step.name for step in recipe.steps), *exports]
+
+
+def _data_key(recipe: Recipe) -> str:
+    """Return a hash of the data section and, for a file, of its size and time."""
+    path = recipe.data.path
+    state = ""
+    if path is not None and path.is_file():
+        state = file_sha256(path)
+    return settings_sha256({"data": recipe.data.model_dump(mode="json"), "file": state})
+
+
+def _custom_objects(model: Model) -> dict[str, Any]:
+    """Return the user's own layer classes in a model, by name."""
+    return {
+        type(layer).__name__: type(layer)
+        for layer in model._flatten_layers()
+        if not type(layer).__module__.startswith("tf_keras.")
+    }
+
+
+def _result(
+    recipe: Recipe, options: RunOptions, findings: _Findings, error: TfoptError | None
+) -> RunResult:
+    limit = recipe.gate.max_drop if recipe.gate else None
+    status: Status = "ok"
+    if error is not None:
+        status = "failed"
+    elif any(meets_gate(artifact, limit) is False for artifact in findings.artifacts):
+        status = "gate_missed"
+    return RunResult(
+        name=recipe.name,
+        status=status,
+        machine=describe_machine(),
+        versions=package_versions(),
+        recipe_sha256=recipe_sha256(recipe),
+        metric=findings.metric,
+        baseline=findings.baseline,
+        stages=findings.stages,
+        artifacts=findings.artifacts,
+        error=str(error) if error is not None else None,
+        command=options.command,
+        max_drop=limit,
+    )
+
+
+def _gate_text(result: RunResult) -> str:
+    missed = [
+        f"{artifact.path} drops {artifact.drop:.4f}"
+        for artifact in result.artifacts
+        if meets_gate(artifact, result.max_drop) is False
+    ]
+    return (
+        f"The gate allows a drop of {result.max_drop:.4f}: {'; '.join(missed)}. The files are "
+        "written all the same."
+    )
+
+
+def _write(directory: RunDir, result: RunResult, findings: _Findings) -> Path:
+    directory.write("weights.json", to_json(list(findings.histograms)))
+    directory.write("results.json", result.to_json())
+    recipe_yaml = (directory.root / "recipe.yaml").read_text(encoding="utf-8")
+    page = render_report(result, histograms=findings.histograms, recipe_yaml=recipe_yaml)
+    return directory.write("report.html", page)
+
+
+def command_text(arguments: Sequence[str]) -> str:
+    """Return a command line as it would be typed."""
+    return shlex.join(["tfopt", *arguments])

@@ -1,0 +1,237 @@
+"""A run's folder: its paths, its manifest, and what is already done in it.
+
+Every file is written under a temporary name and renamed, and a stage counts as done only
+once the manifest says so, so a kill at any instant leaves a folder that can be resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfopt.errors import StorageError
+from tfopt.results import to_json
+from tfopt.storage import write_whole
+
+MANIFEST = "manifest.json"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """One stage in the manifest.
+
+    Attributes:
+        name: Stage name, such as ``prune`` or ``export-litert-int8``.
+        folder: Its folder, relative to the run's.
+        input_sha256: Hash of everything the stage depends on.
+        state: ``running`` or ``done``.
+        files: Result files, relative to the stage's folder, to their SHA-256.
+    """
+
+    name: str
+    folder: str
+    input_sha256: str
+    state: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class RunDir:
+    """The folder of one run."""
+
+    def __init__(self, root: Path, stages: list[StageRecord]) -> None:
+        self.root = root
+        self._stages = stages
+
+    @property
+    def results(self) -> Path:
+        """Return the path of ``results.json``."""
+        return self.root / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """Return the path of ``report.html``."""
+        return self.root / "report.html"
+
+    def folder(self, name: str) -> Path:
+        """Return a folder inside the run's, made if missing.
+
+        Raises:
+            StorageError: If it cannot be made.
+        """
+        path = self.root / name
+        _make_folder(path)
+        return path
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file inside the run's folder, whole or not at all.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        path = self.root / name
+        write_whole(path, text.encode("utf-8"))
+        return path
+
+    def is_done(self, name: str, folder: str, input_sha256: str) -> bool:
+        """Return whether a stage is finished, from the same input, and its files whole."""
+        for record in self._stages:
+            if (record.name, record.folder, record.state) != (name, folder, "done"):
+                continue
+            if record.input_sha256 != input_sha256:
+                return False
+            base = self.root / folder
+            return all(
+                (base / file).is_file() and file_sha256(base / file) == digest
+                for file, digest in record.files.items()
+            )
+        return False
+
+    def was_started(self, name: str, folder: str, input_sha256: str) -> bool:
+        """Return whether a stage was begun from the same input and not finished."""
+        return any(
+            (record.name, record.folder, record.state, record.input_sha256)
+            == (name, folder, "running", input_sha256)
+            for record in self._stages
+        )
+
+    def start(
+        self, name: str, folder: str, input_sha256: str, *, keep_files: bool = False
+    ) -> Path:
+        """Record that a stage runs; return its folder.
+
+        Args:
+            name: Stage name.
+            folder: Its folder, relative to the run's.
+            input_sha256: Hash of everything the stage depends on.
+            keep_files: Whether other stages have files there too. Otherwise the folder
+                is emptied, unless this very stage was begun before.
+
+        Raises:
+            StorageError: If the folder or the manifest cannot be written.
+        """
+        path = self.root / folder
+        begun = keep_files or self.was_started(name, folder, input_sha256)
+        if not begun and path.exists():
+            shutil.rmtree(path)
+        _make_folder(path)
+        self._record(StageRecord(name, folder, input_sha256, "running"))
+        return path
+
+    def finish(self, name: str, folder: str, input_sha256: str, files: list[str]) -> None:
+        """Record that a stage is done, with the hashes of its result files.
+
+        Raises:
+            StorageError: If the manifest cannot be written.
+        """
+        base = self.root / folder
+        hashes = {file: file_sha256(base / file) for file in files}
+        self._record(StageRecord(name, folder, input_sha256, "done", hashes))
+
+    def _record(self, record: StageRecord) -> None:
+        kept = [
+            entry
+            for entry in self._stages
+            if (entry.name, entry.folder) != (record.name, record.folder)
+        ]
+        self._stages = [*kept, record]
+        content = {"schema": _SCHEMA, "stages": [asdict(entry) for entry in self._stages]}
+        write_whole(self.root / MANIFEST, to_json(content).encode())
+
+
+def open_run_dir(root: Path, *, resume: bool) -> RunDir:
+    """Return the run folder, new or taken up again.
+
+    Args:
+        root: The folder.
+        resume: Take up the run in it, if there is one.
+
+    Raises:
+        StorageError: If it holds something and ``resume`` is false, is no run's folder,
+            or cannot be written.
+    """
+    if root.is_symlink() or root.exists():
+        if not root.is_dir():
+            raise StorageError(f"The output {root} is a file; give the name of a folder.")
+        if resume:
+            return RunDir(root, _read_manifest(root))
+        if any(root.iterdir()):
+            raise StorageError(
+                f"The output folder {root} exists and is not empty. Add --resume to go on with "
+                "the run in it, or give another --output."
+            )
+    _make_folder(root)
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise StorageError(f"The output folder {root} is read-only.")
+    return RunDir(root, [])
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Return ``parent/name``, or the first free of ``name-2``, ``name-3``, ..."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path
+
+
+def latest_folder(parent: Path, name: str) -> Path:
+    """Return the run folder that ``fresh_folder`` gave last.
+
+    Raises:
+        StorageError: If there is none.
+    """
+    path, number = parent / name, 1
+    if not (path / MANIFEST).exists():
+        raise StorageError(f"There is no run to resume in {path}. Give its folder with --output.")
+    while (candidate := parent / f"{name}-{number + 1}").exists():
+        path, number = candidate, number + 1
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files in a folder, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_dir():
+            continue
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {path} cannot be made: {error.strerror or error}."
+        ) from error
+
+
+def _read_manifest(root: Path) -> list[StageRecord]:
+    path = root / MANIFEST
+    try:
+        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] != _SCHEMA:
+            raise ValueError(f"schema {raw['schema']}, expected {_SCHEMA}")
+        return [StageRecord(**entry) for entry in raw["stages"]]
+    except FileNotFoundError:
+        if any(root.iterdir()):
+            raise StorageError(
+                f"The folder {root} holds no run ({MANIFEST} is missing), so it cannot be resumed."
+            ) from None
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"The manifest {path} is damaged ({error}), so the run cannot be resumed."
+        ) from error

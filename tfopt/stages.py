@@ -1,0 +1,277 @@
+"""Run one stage of a recipe: train, measure, save, and never twice without need."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfopt import __version__
+from tfopt.compression import graph
+from tfopt.compression.base import CompressionPass, Measurement, StepContext
+from tfopt.compression.holds import held, require_trainable
+from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS
+from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
+from tfopt.config.load import settings_sha256
+from tfopt.config.schema import Fit, QuantizeStep, Recipe, Step, Train
+from tfopt.config.tables import PASSES
+from tfopt.console import Reporter
+from tfopt.data.bundle import DataBundle
+from tfopt.legacy_keras import Model
+from tfopt.models.load import load_model, save_model
+from tfopt.registry import resolve
+from tfopt.results import StageResult, stage_from_dict, to_json
+from tfopt.run_dir import RunDir
+from tfopt.storage import write_whole
+from tfopt.training.evaluate import row_scores
+from tfopt.training.loop import FitJob, fit
+from tfopt.training.task import Task
+
+STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
+"""Classes that a model in the middle of a step is saved with."""
+
+_CALIBRATION_BATCH = 64
+_MODEL, _ROWS, _RESULT, _CHECKPOINT = "model.keras", "rows.npy", "stage.json", "checkpoint.npz"
+
+
+@dataclass(slots=True)
+class Run:
+    """What the stages of one run share.
+
+    Attributes:
+        recipe: The recipe.
+        directory: The run's folder.
+        reporter: Told of everything.
+        data: The examples.
+        task: Loss and metric, read off the float model.
+        custom_objects: The user's own layer classes, by name.
+        stages: Results so far.
+        last_key: Hash of everything that led to the latest model.
+        number: Stages begun so far.
+        total: Stages of the run, exports included.
+        baseline_rows: Row scores of the trained float model.
+    """
+
+    recipe: Recipe
+    directory: RunDir
+    reporter: Reporter
+    data: DataBundle
+    task: Task
+    total: int
+    data_key: str
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    stages: list[StageResult] = field(default_factory=list)
+    last_key: str = ""
+    number: int = 0
+    baseline_rows: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def gate_value(self) -> float | None:
+        """Return the worst metric that the gate allows, or None."""
+        if self.recipe.gate is None or not self.baseline_rows.size:
+            return None
+        direction = -1 if self.task.metric.higher_is_better else 1
+        return float(self.baseline_rows.mean()) + direction * self.recipe.gate.max_drop
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a stage made: its model, what was measured on it, and the epoch logs."""
+
+    model: Model
+    measured: Measurement | None = None
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A stage's model and result, with the row scores of the model."""
+
+    model: Model
+    result: StageResult
+    rows: npt.NDArray[np.float64]
+
+
+def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
+    """Train the float model, or only score it if there is nothing to train."""
+    key = {
+        "model": run.recipe.model.model_dump(mode="json"),
+        "train": settings.model_dump(mode="json") if settings is not None else None,
+        "weights": weights_sha256(model),
+        "data": run.data_key,
+        "seed": run.recipe.seed,
+    }
+    epochs = settings.epochs if settings is not None else 0
+
+    def make(folder: Path) -> Made:
+        if settings is None or epochs == 0:
+            return Made(model)
+        require_trainable(model)
+        dtype = settings.precision if settings.precision != "float32" else None
+        copied, bring_back = graph.twin(model, dtype=dtype)
+        with held(copied) as kernels:
+            if kernels:
+                run.reporter.message(f"the zeros of {kernels} pruned kernels are kept")
+            job = replace(_job(run, copied, settings, folder), jit_compile=settings.jit_compile)
+            history = fit(job, run.reporter)
+        bring_back()
+        return Made(model, history=history)
+
+    return _stage(run, "train", key, make, epochs=epochs)
+
+
+def step_stage(run: Run, model: Model, step: Step) -> Outcome:
+    """Compress the model with one step."""
+    compression = make_pass(step)
+    settings = step.settings
+    key = {"step": step.name, "settings": settings.model_dump(mode="json")}
+    context = step_context(run.data, settings, run.recipe)
+
+    def make(folder: Path) -> Made:
+        wrapped = compression.wrap(model, context)
+        job = replace(
+            _job(run, wrapped, settings, folder),
+            callbacks=compression.callbacks(),
+            at_target=compression.at_target,
+        )
+        history = fit(job, run.reporter)
+        finished = compression.unwrap(wrapped)
+        return Made(finished, compression.measure(model, finished, context), history)
+
+    return _stage(run, step.name, key, make, epochs=settings.epochs, target=target_text(step))
+
+
+def make_pass(step: Step) -> CompressionPass:
+    """Return the compression pass of a step."""
+    made: CompressionPass = resolve(PASSES, "step", step.name)(step.settings)
+    return made
+
+
+def target_text(step: Step) -> str:
+    """Return what a step aims at, in a few words."""
+    if step.prune is not None:
+        share = 0.5 if step.prune.pattern == "2:4" else step.prune.sparsity
+        return f"{share:.0%} zeros" + (" (2:4)" if step.prune.pattern == "2:4" else "")
+    if step.cluster is not None:
+        return f"{step.cluster.clusters} values a kernel"
+    return "8-bit ranges"
+
+
+def step_context(data: DataBundle, settings: Fit, recipe: Recipe) -> StepContext:
+    """Return the steps that will run, and the calibration batches of a step."""
+    count = settings.calibration_examples if isinstance(settings, QuantizeStep) else 0
+
+    def calibration() -> Iterator[Any]:
+        inputs = data.train.sample_inputs(count, seed=recipe.seed)
+        rows = len(tf.nest.flatten(inputs)[0])
+        for start in range(0, rows, _CALIBRATION_BATCH):
+            part = slice(start, start + _CALIBRATION_BATCH)
+            yield tf.nest.map_structure(lambda array, part=part: array[part], inputs)
+
+    return StepContext(
+        total_steps=settings.epochs * data.train.steps_per_epoch(recipe.data.batch_size),
+        calibration=calibration,
+    )
+
+
+def weights_sha256(model: Model) -> str:
+    """Return a hash of a model's weights, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def load_step_model(path: Path, custom_objects: Mapping[str, Any]) -> Model:
+    """Return a model that a stage saved, in the middle of a step or not."""
+    return load_model(path, custom_objects={**STEP_OBJECTS, **custom_objects})
+
+
+def _job(run: Run, model: Model, settings: Fit, folder: Path) -> FitJob:
+    return FitJob(
+        model=model,
+        train=run.data.train,
+        validation=run.data.validation,
+        settings=settings,
+        task=run.task,
+        batch_size=run.recipe.data.batch_size,
+        augment=run.recipe.data.augment,
+        seed=run.recipe.seed * 100 + run.number,
+        checkpoint=folder / _CHECKPOINT,
+        log_dir=run.directory.folder("logs") / folder.name,
+    )
+
+
+def _stage(
+    run: Run,
+    name: str,
+    settings: Mapping[str, Any],
+    make: Callable[[Path], Made],
+    *,
+    epochs: int,
+    target: str = "",
+) -> Outcome:
+    """Make a stage's model, or load it if an earlier run made it from the same input."""
+    folder = f"{run.number:02d}-{name}"
+    key = settings_sha256({**settings, "before": run.last_key, "tfopt": __version__})
+    run.number += 1
+    if run.directory.is_done(name, folder, key):
+        outcome = _load(run, run.directory.root / folder)
+        run.reporter.stage_skipped(name, "finished by an earlier run from the same input")
+    else:
+        run.reporter.stage_started(
+            name,
+            number=run.number,
+            total=run.total,
+            epochs=epochs,
+            steps_per_epoch=run.data.train.steps_per_epoch(run.recipe.data.batch_size),
+            target=target,
+        )
+        outcome = _make(run, name, make, folder=folder, key=key)
+        baseline = float(run.baseline_rows.mean()) if run.baseline_rows.size else None
+        run.reporter.stage_done(outcome.result, baseline=baseline, gate=run.gate_value)
+    run.last_key = key
+    run.stages.append(outcome.result)
+    return outcome
+
+
+def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key: str) -> Outcome:
+    started = time.monotonic()
+    path = run.directory.start(name, folder, key)
+    made = make(path)
+    rows = row_scores(made.model, run.data.evaluation, run.task.metric)
+    measured = made.measured or Measurement(evidence={}, layers=())
+    result = StageResult(
+        name=name,
+        metric=float(rows.mean()),
+        seconds=time.monotonic() - started,
+        evidence=measured.evidence,
+        layers=measured.layers,
+        notes=measured.notes,
+        history=made.history,
+    )
+    save_model(made.model, path / _MODEL)
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    write_whole(path / _ROWS, buffer.getvalue())
+    write_whole(path / _RESULT, to_json(result).encode())
+    run.directory.finish(name, folder, key, [_MODEL, _ROWS, _RESULT])
+    (path / _CHECKPOINT).unlink(missing_ok=True)
+    return Outcome(made.model, result, rows)
+
+
+def _load(run: Run, path: Path) -> Outcome:
+    return Outcome(
+        model=load_step_model(path / _MODEL, run.custom_objects),
+        result=stage_from_dict(json.loads((path / _RESULT).read_text(encoding="utf-8"))),
+        rows=np.load(path / _ROWS),
+    )

@@ -1,0 +1,1 @@
+"""Build, compile, fit and evaluate one model."""

@@ -1,0 +1,237 @@
+"""Read off a model and its labels which loss and metric fit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfopt.config.schema import MetricName, Train
+from tfopt.data.split import Split
+from tfopt.errors import DataError, ModelError, RecipeError
+from tfopt.legacy_keras import Model, keras
+from tfopt.metrics import TaskMetric
+
+_PROBABILITIES = ("softmax", "sigmoid")
+_REGRESSION = ("mean_squared_error", "mean_absolute_error", "huber")
+_CLASS_METRICS = ("accuracy", "top_5_accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a model is trained for.
+
+    Attributes:
+        kind: ``classes`` (one of several), ``binary`` (one output a row) or ``numbers``.
+        from_logits: Whether outputs are logits rather than probabilities.
+        one_hot: Whether labels are one-hot rows rather than class numbers.
+        loss: ``cross_entropy`` or a regression loss.
+        label_smoothing: Share of the target moved to all classes, in ``[0, 1)``.
+        metric: The reported metric.
+    """
+
+    kind: str
+    from_logits: bool
+    one_hot: bool
+    loss: str
+    label_smoothing: float
+    metric: TaskMetric
+
+    def keras_loss(self) -> Any:
+        """Return the loss for ``compile``."""
+        if self.loss in _REGRESSION:
+            return {
+                "mean_squared_error": keras.losses.MeanSquaredError(),
+                "mean_absolute_error": keras.losses.MeanAbsoluteError(),
+                "huber": keras.losses.Huber(),
+            }[self.loss]
+        if self.kind == "binary":
+            return keras.losses.BinaryCrossentropy(
+                from_logits=self.from_logits, label_smoothing=self.label_smoothing
+            )
+        if self.one_hot:
+            return keras.losses.CategoricalCrossentropy(
+                from_logits=self.from_logits, label_smoothing=self.label_smoothing
+            )
+        if self.label_smoothing:
+            return SmoothedSparseCrossentropy(self.from_logits, self.label_smoothing)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=self.from_logits)
+
+    def keras_metrics(self) -> list[Any]:
+        """Return the metric for ``compile``, under the name of the task metric."""
+        name = self.metric.name
+        if name == "accuracy" and self.kind == "binary":
+            return [keras.metrics.BinaryAccuracy(name, threshold=self.metric.threshold)]
+        if name == "accuracy" and self.one_hot:
+            return [keras.metrics.CategoricalAccuracy(name)]
+        if name == "accuracy":
+            return [keras.metrics.SparseCategoricalAccuracy(name)]
+        if name == "top_5_accuracy" and self.one_hot:
+            return [keras.metrics.TopKCategoricalAccuracy(5, name)]
+        if name == "top_5_accuracy":
+            return [keras.metrics.SparseTopKCategoricalAccuracy(5, name)]
+        if name == "mean_absolute_error":
+            return [keras.metrics.MeanAbsoluteError(name)]
+        return [keras.metrics.MeanSquaredError(name)]
+
+
+class SmoothedSparseCrossentropy(keras.losses.Loss):
+    """Cross-entropy of class numbers with label smoothing, which Keras 2 has for one-hot only."""
+
+    def __init__(self, from_logits: bool, label_smoothing: float) -> None:  # noqa: FBT001  # like the Keras losses
+        super().__init__(name="smoothed_sparse_crossentropy")
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each row."""
+        classes = y_pred.shape[-1]
+        labels = tf.cast(y_true, tf.int32)
+        if labels.shape.rank == y_pred.shape.rank:
+            labels = tf.squeeze(labels, -1)
+        one_hot = tf.one_hot(labels, classes, dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(
+            one_hot,
+            y_pred,
+            from_logits=self.from_logits,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+def read_task(
+    model: Model,
+    split: Split,
+    *,
+    classes: int | None,
+    train: Train | None = None,
+    metric: MetricName = "auto",
+) -> Task:
+    """Return the loss and metric for a model on labelled data.
+
+    Args:
+        model: A built model with one output.
+        split: Labelled examples.
+        classes: Number of classes, or None if labels are numbers.
+        train: Settings of the float training, for loss and label smoothing.
+        metric: The recipe's metric.
+
+    Raises:
+        DataError: If there are no labels, or they do not fit the output.
+        ModelError: If the model has several outputs.
+        RecipeError: If loss, label smoothing or metric does not fit the labels.
+    """
+    train = train or Train()
+    if len(model.outputs) != 1:
+        raise ModelError(
+            f"A recipe trains models with one output; {model.name!r} has {len(model.outputs)}: "
+            f"{', '.join(model.output_names)}."
+        )
+    if split.label_spec is None:
+        raise DataError("The data has no labels, so the model can be neither trained nor scored.")
+    kind, one_hot = _kind(model, split.label_spec.shape, classes)
+    from_logits = not _ends_in_probabilities(model)
+    return Task(
+        kind=kind,
+        from_logits=from_logits,
+        one_hot=one_hot,
+        loss=_loss(kind, train),
+        label_smoothing=train.label_smoothing,
+        metric=TaskMetric(_metric(kind, metric), threshold=0.0 if from_logits else 0.5),
+    )
+
+
+def require_inputs(model: Model, split: Split, *, what: str) -> None:
+    """Raise unless the examples fit the model's inputs.
+
+    Raises:
+        DataError: If the number, names or shapes of the inputs differ.
+    """
+    spec = split.input_spec
+    given = tf.nest.flatten(spec)
+    if isinstance(spec, dict):
+        wanted = {tensor._keras_history.layer.name for tensor in model.inputs}
+        if set(spec) != wanted:
+            raise DataError(
+                f"The {what} has inputs {sorted(spec)}, but model {model.name!r} has "
+                f"{sorted(wanted)}."
+            )
+        given = [spec[tensor._keras_history.layer.name] for tensor in model.inputs]
+    if len(given) != len(model.inputs):
+        raise DataError(
+            f"The {what} has {len(given)} inputs, but model {model.name!r} has {len(model.inputs)}."
+        )
+    for entry, tensor in zip(given, model.inputs, strict=True):
+        expected = tensor.shape[1:]
+        if not expected.is_compatible_with(entry.shape):
+            raise DataError(
+                f"The {what} has examples of shape {tuple(entry.shape)}, but input "
+                f"{tensor._keras_history.layer.name!r} of model {model.name!r} takes "
+                f"{tuple(expected)}."
+            )
+
+
+def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
+    output = model.outputs[0].shape
+    if classes is None:
+        # A column of labels and a flat row of outputs mean the same.
+        if tuple(output[1:]) != tuple(labels) and (tuple(output[1:]), tuple(labels)) != ((1,), ()):
+            raise DataError(
+                f"Labels of shape {tuple(labels)} do not fit the output {tuple(output[1:])} of "
+                f"model {model.name!r}."
+            )
+        return "numbers", False
+    units = output[-1]
+    if units == 1:
+        if classes > 2:
+            raise DataError(
+                f"Model {model.name!r} has one output, which tells two classes apart; the labels "
+                f"have {classes}."
+            )
+        return "binary", False
+    one_hot = labels.rank == output.rank - 1 and labels.rank > 0 and labels[-1] == units
+    if units is not None and classes > units:
+        raise DataError(
+            f"Model {model.name!r} has {units} outputs, but the labels have {classes} classes."
+        )
+    return "classes", one_hot
+
+
+def _loss(kind: str, train: Train) -> str:
+    loss = train.loss
+    if loss == "auto":
+        loss = "mean_squared_error" if kind == "numbers" else "cross_entropy"
+    if (loss == "cross_entropy") != (kind != "numbers"):
+        raise RecipeError(
+            f"train.loss {loss!r} does not fit labels that are "
+            f"{'numbers' if kind == 'numbers' else 'classes'}. Leave it at auto."
+        )
+    if train.label_smoothing and kind == "numbers":
+        raise RecipeError("train.label_smoothing needs classes; these labels are numbers.")
+    return loss
+
+
+def _metric(kind: str, metric: MetricName) -> str:
+    if metric == "auto":
+        return "mean_squared_error" if kind == "numbers" else "accuracy"
+    if (metric in _CLASS_METRICS) != (kind != "numbers"):
+        raise RecipeError(
+            f"metric {metric!r} does not fit labels that are "
+            f"{'numbers' if kind == 'numbers' else 'classes'}. Leave it at auto."
+        )
+    if metric == "top_5_accuracy" and kind == "binary":
+        raise RecipeError("metric 'top_5_accuracy' needs more than two classes.")
+    return metric
+
+
+def _ends_in_probabilities(model: Model) -> bool:
+    """Return whether the last layer is a softmax or sigmoid, rank-only layers skipped."""
+    layer = model.outputs[0]._keras_history.layer
+    while isinstance(layer, keras.Model):
+        layer = layer.outputs[0]._keras_history.layer
+    while isinstance(layer, keras.layers.Reshape | keras.layers.Flatten):
+        layer = layer.input._keras_history.layer
+    if isinstance(layer, keras.layers.Softmax):
+        return True
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", "") in _PROBABILITIES
