@@ -21,7 +21,7 @@ from tfopt.export.litert import convert_litert, has_trained_ranges
 from tfopt.export.verify import Evaluation, verify_litert
 from tfopt.legacy_keras import Model
 from tfopt.metrics import TaskMetric
-from tfopt.results import Artifact, artifact_from_dict, to_json
+from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.stages import Run
 from tfopt.storage import gzip_bytes, write_whole
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor
@@ -72,18 +72,18 @@ def export_all(run: Run, model: Model) -> tuple[list[Artifact], TfoptError | Non
     return artifacts, first_error
 
 
-def baseline_bytes(run: Run, model: Model) -> tuple[int, int] | None:
-    """Return bytes and gzipped bytes of the trained float model's own ``.tflite``.
+def baseline_file(run: Run, model: Model) -> tuple[int, int, Latency] | None:
+    """Return bytes, gzipped bytes and latency of the trained float model's own ``.tflite``.
 
     Args:
         run: The run.
         model: The trained float model.
 
     Returns:
-        The sizes; None if the float model cannot be converted, after a warning.
+        The measurements; None if the float model cannot be converted, after a warning.
     """
     path = run.directory.folder(_FOLDER) / f"{run.recipe.name}-float32-baseline.tflite"
-    key = settings_sha256({"baseline": run.last_key})
+    key = settings_sha256({"baseline": run.float_key})
     if not run.directory.is_done("baseline", _FOLDER, key):
         run.directory.start("baseline", _FOLDER, key, keep_files=True)
         try:
@@ -93,7 +93,7 @@ def baseline_bytes(run: Run, model: Model) -> tuple[int, int] | None:
             run.reporter.warning(f"The float model has no .tflite to compare with: {error}")
             return None
         run.directory.finish("baseline", _FOLDER, key, [path.name])
-    return path.stat().st_size, gzip_bytes(path)
+    return path.stat().st_size, gzip_bytes(path), measure_latency(path, probe=False)
 
 
 def make_and_measure(job: ExportJob) -> Artifact:

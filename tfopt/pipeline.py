@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
 from tfopt.config.schema import Recipe
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
-from tfopt.errors import GateMissed, TfoptError
-from tfopt.exports import baseline_bytes, export_all
+from tfopt.errors import GateMissed, Interrupted, TfoptError
+from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
@@ -34,7 +34,7 @@ from tfopt.results import (
     to_json,
 )
 from tfopt.run_dir import RunDir, file_sha256, open_run_dir
-from tfopt.stages import Outcome, Run, make_pass, step_stage, train_stage
+from tfopt.stages import Run, make_pass, step_stage, train_stage
 from tfopt.training.task import read_task, require_inputs
 from tfopt.verdict import meets_gate
 
@@ -88,8 +88,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
         result = _result(recipe, options, findings, error)
         if error is None and result.status == "gate_missed":
             error = GateMissed(_gate_text(result))
-    except TfoptError as stopped:
-        error = stopped
+    except (TfoptError, KeyboardInterrupt) as stopped:
+        error = stopped if isinstance(stopped, TfoptError) else _interrupted(options)
         result = _result(recipe, options, findings, error)
     report = _write(directory, result, findings)
     reporter.run_done(result, report)
@@ -148,7 +148,7 @@ def _run(
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())
     before = model_kernels(graph.copy(trained.model))
-    float_key = run.last_key
+    run.float_key = run.last_key
     final = trained
     for step in recipe.steps:
         final = step_stage(run, final.model, step)
@@ -156,18 +156,18 @@ def _run(
     findings.histograms = weight_histograms(before, _final_kernels(final.model))
     if not recipe.export:
         return None
-    findings.baseline = _with_bytes(run, trained, findings.baseline, float_key)
+    findings.baseline = _with_file(run, trained.model, findings.baseline)
     findings.artifacts, error = export_all(run, final.model)
     return error
 
 
-def _with_bytes(run: Run, trained: Outcome, baseline: Baseline, key: str) -> Baseline:
-    run.last_key, last_key = key, run.last_key
-    sizes = baseline_bytes(run, trained.model)
-    run.last_key = last_key
+def _with_file(run: Run, model: Model, baseline: Baseline) -> Baseline:
+    sizes = baseline_file(run, model)
     if sizes is None:
         return baseline
-    return Baseline(baseline.metric, baseline.parameters, *sizes)
+    return replace(
+        baseline, litert_float_bytes=sizes[0], litert_float_gzip_bytes=sizes[1], latency_ms=sizes[2]
+    )
 
 
 def _final_kernels(model: Model) -> Mapping[str, Any]:
@@ -178,6 +178,12 @@ def _final_kernels(model: Model) -> Mapping[str, Any]:
             settled = layer.settled_kernels()
             kernels.update({f"{layer.layer.name}/{name}": v for name, v in settled.items()})
     return kernels
+
+
+def _interrupted(options: RunOptions) -> Interrupted:
+    return Interrupted(
+        f"Interrupted. Go on with the same command, --resume and --output {options.output}"
+    )
 
 
 def _stage_names(recipe: Recipe) -> list[str]:

@@ -101,9 +101,7 @@ class RunDir:
             for record in self._stages
         )
 
-    def start(
-        self, name: str, folder: str, input_sha256: str, *, keep_files: bool = False
-    ) -> Path:
+    def start(self, name: str, folder: str, input_sha256: str, *, keep_files: bool = False) -> Path:
         """Record that a stage runs; return its folder.
 
         Args:

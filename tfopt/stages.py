@@ -56,6 +56,7 @@ class Run:
         custom_objects: The user's own layer classes, by name.
         stages: Results so far.
         last_key: Hash of everything that led to the latest model.
+        float_key: The same, of the trained float model.
         number: Stages begun so far.
         total: Stages of the run, exports included.
         baseline_rows: Row scores of the trained float model.
@@ -71,6 +72,7 @@ class Run:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     stages: list[StageResult] = field(default_factory=list)
     last_key: str = ""
+    float_key: str = ""
     number: int = 0
     baseline_rows: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 

@@ -20,6 +20,12 @@ def finite(value: Any) -> float | None:
 
     ``results.json`` writes NaN as null, so None and NaN mean the same to readers.
 
+    Args:
+        value: A number or None.
+
+    Returns:
+        A finite number or None.
+
     Example:
         >>> finite(float("nan")), finite(None), finite(2)
         (None, None, 2.0)
@@ -44,6 +50,13 @@ def is_share(metric: MetricInfo | None) -> bool:
 
 def metric_text(value: float | None, metric: MetricInfo | None) -> str:
     """Return a metric value with its unit.
+
+    Args:
+        value: The value; None or NaN if it was not measured.
+        metric: The metric, or None if unknown.
+
+    Returns:
+        Per cent with the decimals that the number of rows resolves, or four digits.
 
     Example:
         >>> metric_text(0.987, MetricInfo("accuracy", True, 1000))
@@ -113,6 +126,13 @@ def gate_text(max_drop: float, metric: MetricInfo | None) -> str:
 def ratio_text(before: float | None, after: float | None) -> str:
     """Return how much smaller ``after`` is; rounded down, so that it never overclaims.
 
+    Args:
+        before: Bytes of the reference.
+        after: Bytes of the file.
+
+    Returns:
+        The factor and its direction, or ``n/a``.
+
     Example:
         >>> ratio_text(1_727_588, 17_800), ratio_text(100, 26), ratio_text(10, 12)
         ('97x smaller', '3.8x smaller', '1.2x larger')
@@ -165,6 +185,13 @@ def milliseconds_text(milliseconds: float | None) -> str:
 
 def value_text(name: str, value: Any) -> str:
     """Return a measured number in the unit that its name states.
+
+    Args:
+        name: Name of the number; one with ``fraction`` in it is written in per cent.
+        value: The number, or any other evidence.
+
+    Returns:
+        Text for a table.
 
     Example:
         >>> value_text("zero_fraction", 0.97), value_text("unique_weights", 16.0)

@@ -12,7 +12,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tfopt.config.schema import STEP_ORDER, Recipe
+from tfopt.config.schema import STEP_ORDER, Data, Recipe
+from tfopt.config.tables import BUILDERS, SOURCES
 from tfopt.errors import RecipeError
 from tfopt.registry import did_you_mean
 
@@ -80,6 +81,21 @@ def parse_recipe(raw: Any, *, origin: str, problems: Sequence[str] = ()) -> Reci
     return recipe
 
 
+def parse_data(raw: Any, *, origin: str) -> Data:
+    """Validate a data section on its own.
+
+    Raises:
+        RecipeError: If there is any problem; the message lists all.
+    """
+    whole = {"name": "data", "data": raw, "model": {"builder": "lenet5"}}
+    return parse_recipe(whole, origin=origin).data
+
+
+def recipe_to_plain(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain data that ``parse_recipe`` takes back."""
+    return recipe.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+
+
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return the resolved recipe as YAML, with every default written out."""
     plain = recipe.model_dump(mode="json", exclude_none=True)
@@ -101,7 +117,7 @@ def _read(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, _siblings(path), n=1)
+        near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
         hint = f" Did you mean {str(path.with_name(near[0]))!r}?" if near else ""
         raise RecipeError(f"There is no recipe {str(path)!r}.{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -116,10 +132,6 @@ def _read(path: Path) -> Any:
             f"Received: {type(raw).__name__}."
         )
     return raw
-
-
-def _siblings(path: Path) -> list[str]:
-    return [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
 
 
 def _override(raw: Any, text: str) -> str | None:
@@ -184,7 +196,56 @@ def _across_sections(raw: Any) -> list[str]:
     """Return problems that no single section can see."""
     if not isinstance(raw, dict):
         return []
-    return [*_order_problems(raw), *_validation_problems(raw)]
+    return [
+        *_name_problems(raw),
+        *_file_problems(raw),
+        *_order_problems(raw),
+        *_export_problems(raw),
+        *_validation_problems(raw),
+    ]
+
+
+def _name_problems(raw: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for section, key, table in (("data", "source", SOURCES), ("model", "builder", BUILDERS)):
+        part = raw.get(section)
+        name = part.get(key) if isinstance(part, dict) else None
+        if isinstance(name, str) and name and ":" not in name and name not in table:
+            near = did_you_mean(name, table).strip() or f"Known: {', '.join(sorted(table))}."
+            problems.append(
+                f"{section}.{key} {name!r} is not known. {near} Your own is written as "
+                "package.module:function."
+            )
+    return problems
+
+
+def _file_problems(raw: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for section in ("data", "model"):
+        part = raw.get(section)
+        path = part.get("path") if isinstance(part, dict) else None
+        # A data path may be a glob pattern; its reader says when it matches nothing.
+        if isinstance(path, str) and not set("*?[") & set(path) and not Path(path).exists():
+            near = did_you_mean(Path(path).name, _names_in(Path(path).parent))
+            problems.append(f"{section}.path {path!r} does not exist.{near}")
+    return problems
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+
+
+def _export_problems(raw: Mapping[str, Any]) -> list[str]:
+    exports = raw.get("export") or []
+    seen: set[Any] = set()
+    problems = []
+    for position, entry in enumerate(exports if isinstance(exports, list) else []):
+        settings = entry.get("litert") if isinstance(entry, dict) else None
+        precision = settings.get("precision", "int8") if isinstance(settings, dict) else "int8"
+        if isinstance(precision, str) and precision in seen:
+            problems.append(f"export[{position}].litert: precision {precision!r} is listed twice")
+        seen.add(str(precision))
+    return problems
 
 
 def _order_problems(raw: Mapping[str, Any]) -> list[str]:

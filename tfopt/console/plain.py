@@ -19,10 +19,13 @@ from tfopt.verdict import verdict
 
 
 class QuietReporter:
-    """Writes warnings and the verdict, and nothing else."""
+    """Writes warnings and the verdict, and nothing else.
+
+    Args:
+        stream: Where to write.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to ``stream``."""
         self._stream = stream
 
     def run_started(
@@ -85,10 +88,13 @@ class QuietReporter:
 
 
 class PlainReporter(QuietReporter):
-    """Writes a line for each event, and about ten a stage for its epochs."""
+    """Writes a line for each event, and about ten a stage for its epochs.
+
+    Args:
+        stream: Where to write.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to ``stream``."""
         super().__init__(stream)
         self._metric: MetricInfo | None = None
         self._output: Path | None = None

@@ -60,10 +60,13 @@ class RichReporter:
 
     Text from the run is shown as it is: rich's markup is off, and control characters
     are replaced.
+
+    Args:
+        stream: Where to draw; taken to be a terminal.
+        use_color: Whether to use colours.
     """
 
     def __init__(self, stream: TextIO, *, use_color: bool = True) -> None:
-        """Draw on ``stream``, which is taken to be a terminal."""
         self._stream = stream
         self._console = Console(
             file=stream,

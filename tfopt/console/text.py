@@ -39,6 +39,9 @@ def printable(text: object, stream: TextIO, *, is_one_line: bool = True) -> str:
         text: Anything; written with ``str``.
         stream: Its encoding decides what can be written; the rest becomes ``?``.
         is_one_line: Whether line ends become spaces too.
+
+    Returns:
+        Text that can be written to the stream.
     """
     clean = str(text).translate(_CONTROLS if is_one_line else _CONTROLS_BUT_NEWLINE)
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -53,6 +56,12 @@ def score_text(
     gate: float | None = None,
 ) -> str:
     """Return a metric value beside what it is measured against.
+
+    Args:
+        value: The value.
+        metric: The metric; without it the gate has no direction.
+        baseline: Value of the trained float model, if known.
+        gate: The worst value that the gate allows, if any.
 
     Returns:
         ``accuracy 0.987 (float 0.989, gate >= 0.984)``.
@@ -115,7 +124,7 @@ def artifact_text(artifact: Artifact, metric: MetricInfo | None) -> str:
 def result_rows(result: RunResult) -> list[list[str]]:
     """Return the final table: a header, the float file if known, and each artefact."""
     metric = result.metric
-    header = ["file", "bytes", "gzip", "float file to gzip", metric_label(metric)]
+    header = ["file", "bytes", "gzip", "overall", metric_label(metric)]
     rows = [[*header, "change (95% interval)", "latency p50", "gate"]]
     baseline = result.baseline
     size = baseline.litert_float_bytes if baseline else None
@@ -131,6 +140,12 @@ def result_rows(result: RunResult) -> list[list[str]]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width, two spaces apart.
+
+    Args:
+        rows: Cells, the same number in each row.
+
+    Returns:
+        One line a row.
 
     Example:
         >>> aligned([["a", "b"], ["long", "c"]])

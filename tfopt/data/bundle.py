@@ -79,11 +79,13 @@ def load_data(settings: Data, *, seed: int) -> DataBundle:
     train, evaluation = source.train, source.evaluation
     if evaluation is None:
         train, evaluation = hold_out(
-            train,
+            _divisible(train, settings),
             fraction=settings.evaluation_fraction,
             seed=_seed(seed, _EVALUATION_DRAW),
             stratify=stratify,
         )
+    if settings.limit is not None or settings.validation_fraction:
+        train = _divisible(train, settings)
     train = limited(train, settings.limit, seed=_seed(seed, _LIMIT_DRAW), stratify=stratify)
     validation = source.validation
     if settings.validation_fraction:
@@ -194,6 +196,26 @@ def _cached(split: Split, policy: str) -> Split:
     if policy == "always" or (split.is_stable and memory_bytes(split) <= CACHE_LIMIT_BYTES):
         return in_memory(split)
     return split
+
+
+def _divisible(split: Split, settings: Data) -> Split:
+    """Return a split whose row numbers mean the same rows each time.
+
+    Without this, rows held out of a pipeline that shuffles would be trained on too.
+
+    Raises:
+        DataError: If the split is a pipeline that shuffles and is not to be, or cannot
+            be, kept in memory.
+    """
+    if not isinstance(split, StreamSplit) or split.is_stable:
+        return split
+    if settings.cache != "never" and memory_bytes(split) <= CACHE_LIMIT_BYTES:
+        return in_memory(split)
+    raise DataError(
+        f"{split.what} gives other rows, or another order, each time it is read, so rows cannot be "
+        "held out of it. Return the evaluation data separately, or remove shuffle() and random "
+        "maps and use data.augment."
+    )
 
 
 def _in_fixed_order(split: Split) -> Split:

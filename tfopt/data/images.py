@@ -137,4 +137,5 @@ def _stream(files: Sequence[str], labels: Any, folder: Path, settings: Data) -> 
         spec=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), tf.int64)),
         decode=decode,
         class_numbers=labels,
+        shuffle_buffer=len(files),  # of file names
     )

@@ -59,18 +59,18 @@ def _split(arrays: Mapping[str, Array], suffix: str, name: str) -> Split:
 def _arrays(path: str) -> dict[str, Array]:
     """Return the arrays under the keys that tfopt reads; others are only named."""
     try:
-        loaded = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:  # np.load leaves a file open that it cannot read
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return {key: _array(loaded, key, path) for key in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path!r} is not an .npz file, or a damaged one: {error}. Save it with np.savez()."
         ) from error
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise DataError(
-            f"{path!r} holds a single array (.npy). Save inputs and labels together: "
-            "np.savez(path, x=..., y=...)."
-        )
-    with loaded:
-        return {key: _array(loaded, key, path) for key in loaded.files}
+    raise DataError(
+        f"{path!r} holds a single array (.npy). Save inputs and labels together: "
+        "np.savez(path, x=..., y=...)."
+    )
 
 
 def _array(loaded: Mapping[str, Array], key: str, path: str) -> Array:

@@ -39,6 +39,8 @@ class StreamSplit:
         class_numbers: All labels in order, if known; for stratified selection.
         is_stable: Whether reading twice gives the same examples in the same order; false
             if the user's pipeline shuffles or augments by itself.
+        shuffle_buffer: Elements in the shuffle buffer of an epoch; None takes as many as
+            256 MB hold.
     """
 
     elements: Any
@@ -49,6 +51,7 @@ class StreamSplit:
     class_names: tuple[str, ...] | None = None
     class_numbers: Array | None = None
     is_stable: bool = True
+    shuffle_buffer: int | None = None
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -79,11 +82,13 @@ class StreamSplit:
     ) -> Any:
         """Return shuffled, augmented batches; see ``Split``."""
         plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
-        buffer = self._shuffle_buffer
+        buffer = self.shuffle_buffer or shuffle_buffer(bytes_per_example(self.spec))
 
         def shuffled_epoch(epoch_seed: Any) -> Any:
             shuffled = self.elements.shuffle(
-                buffer, seed=epoch_seed[0] ^ epoch_seed[1], reshuffle_each_iteration=False
+                min(buffer, self.examples),
+                seed=epoch_seed[0] ^ epoch_seed[1],
+                reshuffle_each_iteration=False,
             )
             return self._decoded(shuffled).batch(batch_size)
 
@@ -138,11 +143,6 @@ class StreamSplit:
         sample = self.sample_inputs(_STATISTICS_EXAMPLES, seed=0)
         return tuple(input_statistics(array) for array in tf.nest.flatten(sample))
 
-    @property
-    def _shuffle_buffer(self) -> int:
-        size = bytes_per_example(self.elements.element_spec)
-        return max(1, min(self.examples, _SHUFFLE_BYTES // max(1, size)))
-
     def _decoded(self, elements: Any) -> Any:
         if self.decode is None:
             return elements
@@ -163,6 +163,11 @@ def in_memory(split: StreamSplit) -> ArraySplit:
             f"{split.what}: the examples differ in shape: {error}. Resize or pad them."
         ) from error
     return replace(ArraySplit(*parts), class_names=split.class_names)
+
+
+def shuffle_buffer(element_bytes: int) -> int:
+    """Return how many elements of this size a shuffle buffer of 256 MB holds, ``>= 1``."""
+    return max(1, _SHUFFLE_BYTES // max(1, element_bytes))
 
 
 def memory_bytes(split: StreamSplit) -> int:

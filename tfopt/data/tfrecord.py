@@ -15,7 +15,7 @@ from tfopt.data.checks import Array
 from tfopt.data.paths import existing
 from tfopt.data.pictures import decode_picture
 from tfopt.data.source import SourceData
-from tfopt.data.stream import StreamSplit
+from tfopt.data.stream import StreamSplit, shuffle_buffer
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 
@@ -127,6 +127,7 @@ def _stream(files: Sequence[str], ends: Array, labels: Array, settings: Data) ->
         raise DataError("Source 'tfrecord' needs data.image_size: [height, width].")
     height, width = settings.image_size
     shape = (height, width, settings.channels)
+    file_bytes = sum(Path(file).stat().st_size for file in files)
     label_type = tf.as_dtype(labels.dtype)
     parsing = {
         settings.image_feature: tf.io.FixedLenFeature((), tf.string),
@@ -151,4 +152,5 @@ def _stream(files: Sequence[str], ends: Array, labels: Array, settings: Data) ->
         spec=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), label_type)),
         decode=decode,
         class_numbers=labels,
+        shuffle_buffer=shuffle_buffer(file_bytes // len(labels)),
     )

@@ -29,10 +29,10 @@ from tfopt.export.signature import (
     save_signature,
     trace,
 )
-from tfopt.export.storage import check_target, gzip_bytes, write_whole
 from tfopt.legacy_keras import Model
 from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, signal_name
 from tfopt.statistics import InputStatistics
+from tfopt.storage import check_target, gzip_bytes, write_whole
 
 __all__ = ["Conversion", "convert_litert", "gzip_bytes", "has_trained_ranges"]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfopt.runtimes.compact import share_equal_lists
 from tfopt.runtimes.graph import order_interface
 
 
@@ -74,7 +75,8 @@ def convert(job: Job) -> bytes:
         converter.inference_output_type = tf.int8
     if job.calibration is not None:
         converter.representative_dataset = _rows(job.calibration, job.inputs)
-    return order_interface(converter.convert(), job.inputs, job.outputs)
+    ordered = order_interface(converter.convert(), job.inputs, job.outputs)
+    return share_equal_lists(ordered)
 
 
 def _operator_sets(sets: Any, job: Job) -> list[Any]:

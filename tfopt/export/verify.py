@@ -14,28 +14,29 @@ import numpy.typing as npt
 from tfopt.comparison import Drop, OutputComparison, paired_drop
 from tfopt.errors import DataError, VerificationError
 from tfopt.export.promises import float_operators, integer_operator_fraction
-from tfopt.export.storage import gzip_bytes
 from tfopt.metrics import TaskMetric
 from tfopt.results import Artifact
 from tfopt.runtimes import LitertModel, open_litert
+from tfopt.storage import gzip_bytes
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.float64]
 
 RELATIVE_ERROR_LIMITS: Mapping[str, float] = {
-    "float32": 1e-4,
-    "float16": 1e-2,
+    "float32": 1e-3,
+    "float16": 0.05,
     "dynamic": 0.3,
     "int8": 0.5,
     "int8_io": 0.5,
-    "int16x8": 0.1,
+    "int16x8": 0.3,
 }
 """Largest relative output error of each precision, as ``OutputComparison`` defines it.
 
-These catch a wrong file, not a lossy one: losing accuracy is what the gate judges. A file
-that ignores its input is off by 1.0 or so. Measured on small convolutional, dense,
-recurrent and embedding models: float32 2e-6 at most, float16 4e-4, dynamic 4e-3, int8
-0.02, int16x8 4e-3; on MobileNetV2 (96 px, random weights, the hardest case met):
+They catch a wrong file, not a lossy one: how much accuracy may be lost is for the gate to
+say. A file that ignores its input is off by about 1. Measured, on small convolutional, dense,
+recurrent and embedding models: float32 2e-6 at most, float16 3e-4, dynamic 4e-3, int8
+0.02, int16x8 4e-3. On MobileNetV2 with random weights (96 px, 10 classes), where rounding is
+amplified over 53 layers: 1e-5, 0.016, 0.15, 0.31 and 0.15.
 """
 
 

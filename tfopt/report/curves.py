@@ -39,6 +39,9 @@ def stage_curves(stage: StageResult, *, plot_id: str) -> list[Curve]:
     Args:
         stage: A finished stage.
         plot_id: Prefix of the plots' ids, unique in the page.
+
+    Returns:
+        The plots, in the order of the history.
     """
     curves = []
     for index, (name, pair) in enumerate(_paired(stage.history).items()):

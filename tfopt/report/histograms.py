@@ -41,6 +41,9 @@ def histogram_card(histogram: WeightHistogram, *, plot_id: str) -> HistogramCard
     Args:
         histogram: Counts of one layer.
         plot_id: Unique in the page.
+
+    Returns:
+        The card; without a plot if the counts do not fit their edges.
     """
     after = finite(histogram.zero_fraction_after)
     return HistogramCard(

@@ -21,6 +21,9 @@ def element(name: str, attributes: Mapping[str, object], content: str = "") -> M
         attributes: Attribute name to value; None leaves the attribute out.
         content: Text, or markup made by this function.
 
+    Returns:
+        The element, safe to put into a page.
+
     Example:
         >>> str(element("text", {"x": 1 / 3}, "a < b"))
         '<text x="0.33">a &lt; b</text>'
@@ -49,6 +52,9 @@ def drawing(parts: Iterable[Markup], *, size: tuple[int, int], plot_id: str, tit
         size: Width and height, in CSS pixels.
         plot_id: Unique in the page; the title's id is made from it.
         title: What the plot shows, in a sentence.
+
+    Returns:
+        The drawing.
     """
     width, height = size
     label = element("title", {"id": f"{plot_id}-title"}, title)
@@ -125,6 +131,9 @@ def padded_scale(
         start: Pixel of the low end.
         end: Pixel of the high end.
         is_log: Whether to make a logarithmic scale.
+
+    Returns:
+        A scale with every value strictly inside.
     """
     low, high = min(values), max(values)
     if is_log:

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfopt.results import Artifact, Latency, LayerDecision, MetricInfo, RunResult, StageResult
+from tfopt.results import (
+    Artifact,
+    Baseline,
+    Latency,
+    LayerDecision,
+    MetricInfo,
+    RunResult,
+    StageResult,
+)
 from tfopt.verdict import meets_gate
 from tfopt.wording import (
     MISSING,
@@ -91,7 +99,7 @@ class Remark:
 
 def file_rows(result: RunResult) -> list[FileRow]:
     """Return the float file's row, if there is a baseline, and one for each artefact."""
-    rows = [_baseline_row(result)] if result.baseline else []
+    rows = [_baseline_row(result.baseline, result.metric)] if result.baseline else []
     return rows + [_artifact_row(entry, result) for entry in result.artifacts]
 
 
@@ -152,10 +160,7 @@ def evidence_rows(evidence: Mapping[str, Any]) -> tuple[list[tuple[str, str]], .
     return numbers, nested
 
 
-def _baseline_row(result: RunResult) -> FileRow:
-    baseline = result.baseline
-    if baseline is None:
-        raise ValueError("The run has no baseline; check result.baseline first.")
+def _baseline_row(baseline: Baseline, metric: MetricInfo | None) -> FileRow:
     size, packed = baseline.litert_float_bytes, baseline.litert_float_gzip_bytes
     return FileRow(
         path="Trained float model",
@@ -163,7 +168,7 @@ def _baseline_row(result: RunResult) -> FileRow:
         size=(_bytes(size), ""),
         gzip=(_bytes(packed), ""),
         smaller=_factor(size, packed),
-        metric=metric_text(baseline.metric, result.metric),
+        metric=metric_text(baseline.metric, metric),
         drop=("", ""),
         gate="",
         latency=_latency(baseline.latency_ms),

@@ -1,0 +1,165 @@
+"""Export or verify one model file, outside of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tfopt.config.schema import Data, LitertExport
+from tfopt.data.bundle import DataBundle, load_data
+from tfopt.errors import DataError
+from tfopt.export.litert import convert_litert
+from tfopt.export.verify import Evaluation, verify_litert
+from tfopt.exports import ExportJob, make_and_measure
+from tfopt.legacy_keras import Model
+from tfopt.metrics import TaskMetric
+from tfopt.models.load import load_model
+from tfopt.results import Artifact
+from tfopt.runtimes import open_litert
+from tfopt.stages import STEP_OBJECTS
+from tfopt.storage import check_target, gzip_bytes
+from tfopt.training.evaluate import EVALUATION_BATCH, predictor, row_scores
+from tfopt.training.task import read_task, require_inputs
+
+_SEED = 0
+
+
+def export_file(
+    model_path: Path, path: Path, *, settings: LitertExport, data: Data | None, overwrite: bool
+) -> Artifact:
+    """Convert a model file; with data, verify and time the result.
+
+    Args:
+        model_path: A model saved by tf_keras.
+        path: The file to write.
+        settings: Precision and the like.
+        data: Where calibration and evaluation rows come from; None for precisions that
+            need no calibration, when only the conversion is checked.
+        overwrite: Replace an existing file.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        InputError: If model, data or path cannot be used.
+        ExportError: If the conversion fails.
+        VerificationError: If the file is not what was asked for.
+    """
+    check_target(path, overwrite=overwrite)
+    model = load_model(model_path, custom_objects=STEP_OBJECTS)
+    if data is None:
+        conversion = convert_litert(model, path, settings=settings, overwrite=overwrite)
+        return Artifact(
+            path=str(path),
+            format="litert",
+            precision=settings.precision,
+            bytes=path.stat().st_size,
+            gzip_bytes=gzip_bytes(path),
+            notes=[*conversion.notes, "not verified on data: none was given"],
+        )
+    bundle, metric = _bundle_for(model, data)
+    job = ExportJob(
+        model=model,
+        path=path,
+        settings=settings,
+        data=bundle,
+        metric=metric,
+        baseline_rows=row_scores(model, bundle.evaluation, metric),
+    )
+    return replace(make_and_measure(job), path=str(path))
+
+
+def verify_file(
+    file: Path, model_path: Path, *, data: Data | None, max_relative_error: float | None
+) -> Artifact:
+    """Compare a ``.tflite`` file with its source model on all evaluation rows.
+
+    Args:
+        file: The exported file.
+        model_path: The model it came from.
+        data: Where the evaluation rows come from.
+        max_relative_error: Largest allowed output error; by default that of the
+            precision the file has.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        InputError: If a file or the data cannot be used.
+        VerificationError: If outputs differ too much.
+    """
+    if data is None:
+        raise DataError("Give the rows to compare on: --data, or a recipe with --config.")
+    open_litert(file)
+    model = load_model(model_path, custom_objects=STEP_OBJECTS)
+    bundle, metric = _bundle_for(model, data)
+    verification = verify_litert(
+        file,
+        reference=predictor(model),
+        evaluation=Evaluation(batches=_batches(bundle), metric=metric),
+        precision=precision_of(file),
+        max_relative_error=max_relative_error,
+        probe=False,
+    )
+    return verification.artifact
+
+
+def precision_of(file: Path) -> str:
+    """Return the precision that a file's own tensors show."""
+    model = open_litert(file, probe=False)
+    operators = [operator for operator in model.operators() if operator.is_compute]
+    if any(operator.is_integer for operator in operators):
+        types = {dtype for operator in operators for dtype in operator.input_types}
+        if "int16" in types:
+            return "int16x8"
+        return "int8_io" if str(model.inputs[0].dtype) == "int8" else "int8"
+    types = {dtype for operator in model.operators() for dtype in operator.input_types}
+    if "float16" in types:
+        return "float16"
+    return "dynamic" if "int8" in types else "float32"
+
+
+def artifact_lines(artifact: Artifact) -> list[str]:
+    """Return what was measured on a file, as lines for people."""
+    lines = [
+        f"{artifact.path}: {artifact.precision}, {artifact.bytes:,} bytes, "
+        f"{artifact.gzip_bytes:,} after gzip"
+    ]
+    if artifact.metric is not None:
+        lines.append(f"metric through the file: {artifact.metric:.4f}")
+    if artifact.drop is not None and artifact.drop_ci95 is not None:
+        low, high = artifact.drop_ci95
+        lines.append(
+            f"drop against the model: {artifact.drop:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+        )
+    if artifact.max_abs_error is not None:
+        lines.append(f"largest output difference: {artifact.max_abs_error:.3g}")
+    if artifact.top1_agreement is not None:
+        lines.append(f"top-1 agreement: {artifact.top1_agreement:.2%}")
+    if artifact.int8_op_fraction is not None:
+        lines.append(f"operators on integers: {artifact.int8_op_fraction:.0%}")
+    if artifact.latency_ms is not None:
+        latency = artifact.latency_ms
+        lines.append(
+            f"latency: p50 {latency.p50:.4f} ms, p90 {latency.p90:.4f} ms ({latency.threads} "
+            f"thread(s), {latency.runs} runs after {latency.warmup} warm-up runs)"
+        )
+    types = f"inputs {', '.join(artifact.input_types)}; outputs {', '.join(artifact.output_types)}"
+    if artifact.input_types:
+        lines.append(types)
+    lines += [f"left float: {operator}" for operator in artifact.float_ops]
+    lines += [f"note: {note}" for note in artifact.notes]
+    return lines
+
+
+def _bundle_for(model: Model, data: Data) -> tuple[DataBundle, TaskMetric]:
+    bundle = load_data(data, seed=_SEED)
+    require_inputs(model, bundle.evaluation, what="data")
+    task = read_task(model, bundle.evaluation, classes=bundle.classes)
+    return bundle, task.metric
+
+
+def _batches(bundle: DataBundle) -> Callable[[], Iterator[tuple[Any, Any]]]:
+    return lambda: bundle.evaluation.numpy_batches(EVALUATION_BATCH)
