@@ -1,3 +1,34 @@
-"""tfopt makes Keras models small and fast, and proves it."""
+"""tfopt makes Keras models small and fast, and proves it on the exported file.
+
+Importing it imports nothing heavy and changes nothing in the process; each function below
+loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tfopt.api import cluster as cluster
+    from tfopt.api import export_litert as export_litert
+    from tfopt.api import load as load
+    from tfopt.api import prune as prune
+    from tfopt.api import quantize as quantize
+    from tfopt.api import save as save
+
+_FUNCTIONS = ("cluster", "export_litert", "load", "prune", "quantize", "save")
+
+__all__ = ["__version__", *_FUNCTIONS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("tfopt.api"), name)
+    raise AttributeError(f"module 'tfopt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FUNCTIONS])

@@ -15,7 +15,7 @@ from tfopt import __version__
 from tfopt.benchmark.latency import measure_latency
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import Export, LitertExport
-from tfopt.data.bundle import DataBundle
+from tfopt.data.split import Split
 from tfopt.errors import ExportError, TfoptError, VerificationError
 from tfopt.export.litert import convert_litert, has_trained_ranges
 from tfopt.export.verify import Evaluation, verify_litert
@@ -37,17 +37,25 @@ class ExportJob:
         model: The model to export.
         path: The file.
         settings: Precision and the like.
-        data: Calibration and evaluation rows.
+        calibration: Where calibration rows are drawn from; None for precisions and
+            models that need none.
+        training: Rows whose spread the calibration rows must share; None does not check.
+        evaluation: Rows to run through file and model; None only converts and times.
         metric: Task metric; None compares outputs only.
-        baseline_rows: Row scores of the trained float model.
+        baseline_rows: Row scores of the trained float model; None compares with the
+            exported model's own.
+        overwrite: Replace an existing file.
     """
 
     model: Model
     path: Path
     settings: LitertExport
-    data: DataBundle
-    metric: TaskMetric | None
-    baseline_rows: npt.NDArray[np.float64] | None
+    calibration: Split | None = None
+    training: Split | None = None
+    evaluation: Split | None = None
+    metric: TaskMetric | None = None
+    baseline_rows: npt.NDArray[np.float64] | None = None
+    overwrite: bool = False
 
 
 def export_all(run: Run, model: Model) -> tuple[list[Artifact], TfoptError | None]:
@@ -100,42 +108,59 @@ def make_and_measure(job: ExportJob) -> Artifact:
     """Convert, verify on the whole evaluation split, and time one file.
 
     Raises:
-        DataError: If calibration rows are unfit.
+        DataError: If calibration or evaluation rows are unfit.
         ExportError: If the conversion fails or the file does not run.
         StorageError: If the file cannot be written.
         VerificationError: If the file is not what was asked for.
     """
     settings = job.settings
-    train = job.data.train
-    needs_rows = settings.precision in ("int8", "int8_io", "int16x8")
-    calibration = statistics = None
-    if needs_rows and not has_trained_ranges(job.model):
-        calibration = train.sample_inputs(settings.calibration_examples, seed=0)
-        statistics = train.statistics()
+    rows = statistics = None
+    if job.calibration is not None and not has_trained_ranges(job.model):
+        rows = job.calibration.sample_inputs(settings.calibration_examples, seed=0)
+        statistics = job.training.statistics() if job.training is not None else None
     conversion = convert_litert(
         job.model,
         job.path,
         settings=settings,
-        calibration=calibration,
+        calibration=rows,
         statistics=statistics,
-        overwrite=True,
+        overwrite=job.overwrite,
     )
+    artifact = _verified(job)
+    latency = measure_latency(
+        job.path,
+        threads=settings.threads,
+        runs=settings.runs,
+        warmup=settings.warmup,
+        probe=False,
+    )
+    notes = [*conversion.notes, *artifact.notes]
+    return replace(artifact, path=str(job.path), latency_ms=latency, notes=notes)
+
+
+def _verified(job: ExportJob) -> Artifact:
+    if job.evaluation is None:
+        return Artifact(
+            path=str(job.path),
+            format="litert",
+            precision=job.settings.precision,
+            bytes=job.path.stat().st_size,
+            gzip_bytes=gzip_bytes(job.path),
+            notes=["not compared with the model on data: none was given"],
+        )
+    split = job.evaluation
     verification = verify_litert(
         job.path,
         reference=predictor(job.model),
         evaluation=Evaluation(
-            batches=lambda: job.data.evaluation.numpy_batches(EVALUATION_BATCH),
+            batches=lambda: split.numpy_batches(EVALUATION_BATCH),
             metric=job.metric,
             baseline_rows=job.baseline_rows,
         ),
-        precision=settings.precision,
+        precision=job.settings.precision,
         probe=False,
     )
-    latency = measure_latency(
-        job.path, threads=settings.threads, runs=settings.runs, warmup=settings.warmup
-    )
-    artifact = verification.artifact
-    return replace(artifact, latency_ms=latency, notes=[*conversion.notes, *artifact.notes])
+    return verification.artifact
 
 
 def _export_one(run: Run, model: Model, export: Export) -> Artifact:
@@ -159,9 +184,12 @@ def _export_one(run: Run, model: Model, export: Export) -> Artifact:
         model=model,
         path=folder / f"{stem}.tflite",
         settings=settings,
-        data=run.data,
+        calibration=run.data.train,
+        training=run.data.train,
+        evaluation=run.data.evaluation,
         metric=run.task.metric,
         baseline_rows=run.baseline_rows,
+        overwrite=True,
     )
     measured = make_and_measure(job)
     artifact = replace(measured, path=f"{_FOLDER}/{stem}.tflite")

@@ -10,7 +10,6 @@ from typing import Any
 from tfopt.config.schema import Data, LitertExport
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.errors import DataError
-from tfopt.export.litert import convert_litert
 from tfopt.export.verify import Evaluation, verify_litert
 from tfopt.exports import ExportJob, make_and_measure
 from tfopt.legacy_keras import Model
@@ -19,8 +18,8 @@ from tfopt.models.load import load_model
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
 from tfopt.stages import STEP_OBJECTS
-from tfopt.storage import check_target, gzip_bytes
-from tfopt.training.evaluate import EVALUATION_BATCH, predictor, row_scores
+from tfopt.storage import check_target
+from tfopt.training.evaluate import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
 
 _SEED = 0
@@ -49,26 +48,18 @@ def export_file(
     """
     check_target(path, overwrite=overwrite)
     model = load_model(model_path, custom_objects=STEP_OBJECTS)
+    job = ExportJob(model=model, path=path, settings=settings, overwrite=overwrite)
     if data is None:
-        conversion = convert_litert(model, path, settings=settings, overwrite=overwrite)
-        return Artifact(
-            path=str(path),
-            format="litert",
-            precision=settings.precision,
-            bytes=path.stat().st_size,
-            gzip_bytes=gzip_bytes(path),
-            notes=[*conversion.notes, "not verified on data: none was given"],
-        )
+        return make_and_measure(job)
     bundle, metric = _bundle_for(model, data)
-    job = ExportJob(
-        model=model,
-        path=path,
-        settings=settings,
-        data=bundle,
+    job = replace(
+        job,
+        calibration=bundle.train,
+        training=bundle.train,
+        evaluation=bundle.evaluation,
         metric=metric,
-        baseline_rows=row_scores(model, bundle.evaluation, metric),
     )
-    return replace(make_and_measure(job), path=str(path))
+    return make_and_measure(job)
 
 
 def verify_file(

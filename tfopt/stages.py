@@ -26,6 +26,7 @@ from tfopt.config.schema import Fit, QuantizeStep, Recipe, Step, Train
 from tfopt.config.tables import PASSES
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
+from tfopt.data.split import Split
 from tfopt.legacy_keras import Model
 from tfopt.models.load import load_model, save_model
 from tfopt.registry import resolve
@@ -136,7 +137,9 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
     compression = make_pass(step)
     settings = step.settings
     key = {"step": step.name, "settings": settings.model_dump(mode="json")}
-    context = step_context(run.data, settings, run.recipe)
+    context = step_context(
+        run.data.train, settings, batch_size=run.recipe.data.batch_size, seed=run.recipe.seed
+    )
 
     def make(folder: Path) -> Made:
         wrapped = compression.wrap(model, context)
@@ -168,19 +171,19 @@ def target_text(step: Step) -> str:
     return "8-bit ranges"
 
 
-def step_context(data: DataBundle, settings: Fit, recipe: Recipe) -> StepContext:
+def step_context(split: Split, settings: Fit, *, batch_size: int, seed: int) -> StepContext:
     """Return the steps that will run, and the calibration batches of a step."""
     count = settings.calibration_examples if isinstance(settings, QuantizeStep) else 0
 
     def calibration() -> Iterator[Any]:
-        inputs = data.train.sample_inputs(count, seed=recipe.seed)
+        inputs = split.sample_inputs(count, seed=seed)
         rows = len(tf.nest.flatten(inputs)[0])
         for start in range(0, rows, _CALIBRATION_BATCH):
             part = slice(start, start + _CALIBRATION_BATCH)
             yield tf.nest.map_structure(lambda array, part=part: array[part], inputs)
 
     return StepContext(
-        total_steps=settings.epochs * data.train.steps_per_epoch(recipe.data.batch_size),
+        total_steps=settings.epochs * split.steps_per_epoch(batch_size),
         calibration=calibration,
     )
 

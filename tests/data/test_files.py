@@ -46,7 +46,7 @@ def test_npz_mistakes(tmp_path):
     refused(Data(source="npz", path=path), "there is no .*d.npz")
     refused(Data(source="npz", path=tmp_path / "no" / "d.npz"), "folder .*no' does not exist")
     refused(Data(source="npz", path=tmp_path), "is a folder. Give a file")
-    refused(npz(path, X=X, y=Y), "no array 'x'. Did you mean 'X'")
+    refused(npz(path, X=X, y=Y), "no array 'x'. It has: X, y")
     refused(npz(path, x_train=X, y_train=Y, x_test=X), "no array 'y_test'")
     refused(npz(path, x=X, y=np.array([1, "a", None] * 6 + [0, 0], object)), "does not unpickle")
     refused(npz(path, x=X, y=Y[:4]), "d.npz .*inputs 20, .*labels 4")

@@ -91,6 +91,19 @@ def parse_data(raw: Any, *, origin: str) -> Data:
     return parse_recipe(whole, origin=origin).data
 
 
+def parse_section(section: type[BaseModel], raw: Mapping[str, Any], *, origin: str) -> Any:
+    """Validate the settings of one section, given as plain data.
+
+    Raises:
+        RecipeError: If there is any problem; the message lists all.
+    """
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        lines = "\n".join(f"  - {_describe(details, raw)}" for details in error.errors())
+        raise RecipeError(f"{origin}: {error.error_count()} problem(s)\n{lines}") from error
+
+
 def recipe_to_plain(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data that ``parse_recipe`` takes back."""
     return recipe.model_dump(mode="json", exclude_none=True, exclude_unset=True)

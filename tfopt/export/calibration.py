@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
+from tfopt.runtimes.tensors import is_convertible
 from tfopt.statistics import InputStatistics, input_statistics
 
 Array = npt.NDArray[Any]
@@ -144,7 +145,7 @@ def _check_fit(spec: InputSpec, array: Array) -> None:
         size is None or size == got for size, got in zip(spec.shape, array.shape[1:], strict=True)
     )
     is_number = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-    if not fits or not is_number or not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+    if not fits or not is_number or not is_convertible(array.dtype, spec.dtype):
         raise DataError(
             f"Calibration input {spec.name!r} must be {wanted}. "
             f"Received: {array.dtype} of shape {array.shape}."

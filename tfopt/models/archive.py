@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,14 @@ class Contents:
         keras_version: Version of the Keras that saved it; None if it does not say.
         wrappers: Class names of tfmot's wrappers in it.
         has_lambda_code: Whether a Lambda layer carries marshalled Python code.
+        custom_names: Registered names of classes and functions that are not Keras' own,
+            as far as the format tells (``.keras`` does).
     """
 
     keras_version: str | None
     wrappers: frozenset[str]
     has_lambda_code: bool
+    custom_names: frozenset[str] = frozenset()
 
 
 def keras_contents(path: Path) -> Contents:
@@ -63,8 +67,9 @@ def keras_contents(path: Path) -> Contents:
             if damaged is None and {"metadata.json", "config.json"} <= set(names):
                 metadata = json.loads(archive.read("metadata.json"))
                 config = archive.read("config.json")
-                json.loads(config)
-                return _contents_of(config, metadata.get("keras_version"))
+                custom = frozenset(_custom_names(json.loads(config)))
+                found = _contents_of(config, metadata.get("keras_version"))
+                return replace(found, custom_names=custom)
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, AttributeError) as error:
         raise ModelError(f"{str(path)!r} is damaged: {error}. Copy or save it again.") from error
     if damaged is not None:
@@ -125,6 +130,19 @@ def _contents_of(config: bytes, keras_version: Any) -> Contents:
         wrappers=frozenset(names & _WRAPPERS),
         has_lambda_code=_LAMBDA_CODE.search(config) is not None,
     )
+
+
+def _custom_names(config: Any) -> Iterator[str]:
+    """Yield the registered name of every object that is not Keras' own."""
+    if isinstance(config, dict):
+        name = config.get("registered_name")
+        module = str(config.get("module") or "")
+        if name and module.split(".")[0] not in {"keras", "tf_keras", "builtins"}:
+            yield str(name)
+        config = list(config.values())
+    if isinstance(config, list):
+        for entry in config:
+            yield from _custom_names(entry)
 
 
 def _bytes(value: Any) -> bytes:

@@ -46,7 +46,8 @@ def load_model(path: Path | str, *, custom_objects: Mapping[str, Any] | None = N
             path, custom_objects=dict(custom_objects or {}), compile=False
         )
     except Exception as error:
-        raise ModelError(_loading_failed(path, error)) from error
+        unknown = _unregistered(contents, error, custom_objects or {})
+        raise ModelError(_loading_failed(path, error, unknown)) from error
     _refuse_revived(model, path)
     require_model(model, f"model in {str(path)!r}")
     check_weights(model, what=f"model {str(path)!r}")
@@ -131,12 +132,27 @@ def _check_contents(path: Path, contents: Contents, known: Mapping[str, Any]) ->
         )
 
 
-def _loading_failed(path: Path, error: Exception) -> str:
-    unknown = _UNKNOWN_CLASS.search(str(error))
+def _unregistered(contents: Contents, error: Exception, known: Mapping[str, Any]) -> str | None:
+    """Return the class or function that is to blame, if it is one that Keras does not know.
+
+    tf_keras 2.21 names it for ``.h5``; for ``.keras`` it may fail later, with an error
+    about something else.
+    """
+    told = _UNKNOWN_CLASS.search(str(error))
+    if told:
+        return told["name"]
+    for name in sorted(contents.custom_names):
+        is_known = name in known or name.rpartition(">")[2] in known
+        if not is_known and keras.saving.get_registered_object(name) is None:
+            return name
+    return None
+
+
+def _loading_failed(path: Path, error: Exception, unknown: str | None) -> str:
     if unknown:
         return (
-            f"{str(path)!r} needs {unknown['name']!r}, which is not registered. Decorate the class "
-            "or function with tf_keras.saving.register_keras_serializable() and import its module "
+            f"{str(path)!r} needs {unknown!r}, which is not registered. Decorate the class or "
+            "function with tf_keras.saving.register_keras_serializable() and import its module "
             "before loading."
         )
     first_line = next((line for line in str(error).splitlines() if line.strip()), "no message")
@@ -195,7 +211,8 @@ def save_model(model: Model, path: Path | str) -> None:
             f"The model cannot be saved as {str(path)!r}: {error.strerror or error}."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -87,7 +87,7 @@ def prepare_input(info: TensorInfo, array: Array) -> Array:
         )
     if info.scale and array.dtype != info.dtype:
         return quantize(array, info)
-    if not np.can_cast(array.dtype, info.dtype, "same_kind"):
+    if not is_convertible(array.dtype, info.dtype):
         raise DataError(
             f"Input {info.name!r} must be {info.dtype} of shape {wanted}. Received: "
             f"{array.dtype}, which cannot be turned into it without loss."
@@ -96,6 +96,19 @@ def prepare_input(info: TensorInfo, array: Array) -> Array:
     if info.dtype not in FLOAT_TYPES and not np.array_equal(prepared, array):
         raise DataError(f"Input {info.name!r} holds numbers outside the range of {info.dtype}.")
     return prepared
+
+
+def is_convertible(given: npt.DTypeLike, wanted: npt.DTypeLike) -> bool:
+    """Return whether numbers of one type can be meant as another, range aside.
+
+    Integers may become any type; floats never become integers, nor complex numbers floats.
+
+    Example:
+        >>> is_convertible("int64", "uint8"), is_convertible("float32", "uint8")
+        (True, False)
+    """
+    both_integers = np.issubdtype(given, np.integer) and np.issubdtype(wanted, np.integer)
+    return bool(both_integers or np.can_cast(given, wanted, "same_kind"))
 
 
 def random_input(

@@ -1,0 +1,40 @@
+# make setup | demo | test | check | bench | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else "tfopt needs Python 3.11 to 3.13; this is %d.%d. Set PYTHON=python3.x" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	@touch $@
+
+demo: setup
+	rm -rf runs/demo
+	$(BIN)/tfopt run configs/lenet5_mnist.yaml --output runs/demo
+	@echo "open runs/demo/report.html"
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pydoclint --quiet tfopt
+	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
+	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert_worker.py
+
+bench: setup
+	$(BIN)/python benchmarks/lenet.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/mobilenet.py
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

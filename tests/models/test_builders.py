@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from tfopt.errors import ModelError
+from tfopt.legacy_keras import keras, require_model
+from tfopt.models.lenet import lenet5, lenet300
+from tfopt.models.mobilenet import mobilenet_v2
+from tfopt.models.tiny import dscnn, resnet8
+
+SHAPES = {
+    "lenet5": (lenet5, (28, 28, 1), 10, 431_080),
+    "lenet300": (lenet300, (28, 28, 1), 10, 266_610),
+    "resnet8": (resnet8, (32, 32, 3), 10, 78_666),
+    "resnet8 on digits": (resnet8, (8, 8, 1), 10, 78_378),
+    "dscnn": (dscnn, (49, 10, 1), 12, 24_908),
+    "dscnn on digits": (dscnn, (8, 8, 1), 10, None),
+    "mobilenet_v2": (mobilenet_v2, (32, 32, 3), 2, None),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_builders_give_logits_of_the_published_size(name):
+    builder, shape, classes, parameters = SHAPES[name]
+    model = require_model(builder(shape, classes))
+    if parameters is not None:
+        assert model.count_params() == parameters
+    outputs = model(np.random.default_rng(0).random((3, *shape), np.float32) * 20).numpy()
+    assert outputs.shape == (3, classes)
+    assert model.get_layer("output").activation is keras.activations.linear
+    assert outputs.min() < 0 or outputs.max() > 1
+    assert builder(shape, None).output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_layer_names_are_the_same_in_every_process(name):
+    builder, shape, classes, _ = SHAPES[name]
+    first, second = builder(shape, classes), builder(shape, classes)
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
+def test_lenet5_layers():
+    names = [layer.name for layer in lenet5((28, 28, 1), 10).layers[1:]]
+    assert names == ["conv1", "pool1", "conv2", "pool2", "flatten", "dense", "output"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_initializer_reaches_every_kernel(name):
+    builder, shape, classes, _ = SHAPES[name]
+    model = builder(shape, classes, initializer="he_uniform")
+    kinds = {
+        type(getattr(layer, key)).__name__
+        for layer in model.layers
+        for key in ("kernel_initializer", "depthwise_initializer")
+        if getattr(layer, key, None) is not None
+        and not (key == "kernel_initializer" and isinstance(layer, keras.layers.DepthwiseConv2D))
+    }
+    assert kinds == {"HeUniform"}
+
+
+TOO_SMALL = {
+    "digits": (lenet5, (8, 8, 1), r"lenet5 takes images of at least 16 x 16.*\(8, 8, 1\)"),
+    "vector": (lenet5, (10,), r"takes images \(height, width, channels\).*\(10,\)"),
+    "no channels": (resnet8, (28, 28), "takes images"),
+    "spectrogram": (dscnn, (49, 10), r"Add a channel axis: x\[..., None\]"),
+    "unknown": (lenet300, (None, 3), "known shape"),
+    "scalar": (lenet300, (), "at least one axis"),
+    "several": (lenet300, {"a": (3,)}, "has a single input"),
+    "pair": (lenet300, ((3,), (4,)), "has a single input"),
+    "mobile": (mobilenet_v2, (28, 28, 3), "at least 32 x 32"),
+    "tiny": (resnet8, (2, 2, 1), "at least 4 x 4"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_SMALL)
+def test_shapes_that_do_not_fit_are_named(name):
+    builder, shape, message = TOO_SMALL[name]
+    with pytest.raises(ModelError, match=message):
+        builder(shape, 10)
+
+
+def test_the_smallest_lenet5_works():
+    assert lenet5((16, 16, 1), 3)(np.zeros((1, 16, 16, 1))).shape == (1, 3)
+
+
+def test_no_classes():
+    with pytest.raises(ModelError, match="at least 1 class. Received: 0"):
+        lenet5((28, 28, 1), 0)
+
+
+def test_mobilenet_weights_from_a_file(tmp_path):
+    shape = (32, 32, 3)
+    source = mobilenet_v2(shape, 4, alpha=0.35)
+    path = str(tmp_path / "whole.weights.h5")
+    source.save_weights(path)
+    loaded = mobilenet_v2(shape, 4, alpha=0.35, weights_path=path)
+    x = np.random.default_rng(0).random((2, *shape), np.float32)
+    assert np.array_equal(source(x), loaded(x))
+    path = str(tmp_path / "no_top.h5")
+    keras.Model(source.input, source.get_layer("out_relu").output).save_weights(path)
+    other_head = mobilenet_v2(shape, 7, alpha=0.35, weights_path=path)
+    kernels = [model.get_layer("Conv1").kernel.numpy() for model in (source, other_head)]
+    assert np.array_equal(*kernels)
+    last = [model.get_layer("Conv_1").kernel.numpy() for model in (source, other_head)]
+    assert np.array_equal(*last)
+    with pytest.raises(ModelError, match="do not fit: .* Check alpha"):
+        mobilenet_v2(shape, 4, alpha=0.5, weights_path=path)
+    with pytest.raises(ModelError, match="no file of weights 'missing.h5'"):
+        mobilenet_v2(shape, 4, weights_path="missing.h5")
+    with pytest.raises(ModelError, match="alpha > 0"):
+        mobilenet_v2(shape, 4, alpha=0)

@@ -1,0 +1,313 @@
+"""The Python functions of tfopt: a model in, a better model or measured evidence out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tfopt.config.load import parse_section
+from tfopt.config.schema import (
+    Augment,
+    ClusterStep,
+    LitertExport,
+    Precision,
+    PruneStep,
+    QuantizeStep,
+    Section,
+    Step,
+)
+from tfopt.console import make_reporter
+from tfopt.data.labels import as_class_numbers
+from tfopt.data.split import Split, split_from
+from tfopt.errors import GateMissed, InputError
+from tfopt.exports import ExportJob, make_and_measure
+from tfopt.legacy_keras import Model, require_model
+from tfopt.metrics import TaskMetric
+from tfopt.models.load import load_model, save_model
+from tfopt.results import Artifact
+from tfopt.stages import STEP_OBJECTS, make_pass, step_context, target_text
+from tfopt.training.loop import FitJob, fit
+from tfopt.training.task import read_task, require_inputs
+
+
+def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -> Model:
+    """Return a model saved by tf_keras, also one in the middle of a step.
+
+    Args:
+        path: A ``.keras`` or ``.h5`` file, or a SavedModel folder.
+        custom_objects: The user's own classes, by name.
+
+    Returns:
+        The model, not compiled. Masks, 2:4 settings, shared values and ranges are as
+        they were saved.
+
+    Raises:
+        ModelError: If the file is missing, damaged, saved by Keras 3, or holds code.
+    """
+    return load_model(path, custom_objects={**STEP_OBJECTS, **(custom_objects or {})})
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Save a model, plain or in the middle of a step, whole or not at all.
+
+    Args:
+        model: A built tf_keras model.
+        path: A ``.keras`` or ``.h5`` file; an existing one is replaced.
+
+    Raises:
+        StorageError: If it cannot be written.
+        ModelError: If it is not a tf_keras model.
+    """
+    save_model(require_model(model), path)
+
+
+def prune(
+    model: Model,
+    train: Any,
+    *,
+    sparsity: float = 0.8,
+    layers: Mapping[str, float] | None = None,
+    pattern: Literal["unstructured", "2:4"] = "unstructured",
+    epochs: int = 2,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Model:
+    """Return a copy of a model with most weights zero, trained meanwhile.
+
+    Args:
+        model: A Functional or Sequential tf_keras model; it is not changed.
+        train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
+        sparsity: Fraction of each kernel that becomes zero, in ``(0, 1)``.
+        layers: Layer-name pattern to its own sparsity; 0 leaves a layer alone.
+        pattern: ``2:4`` keeps two weights in each four input channels instead.
+        epochs: Epochs of training, ``>= 1``.
+        learning_rate: Peak of a cosine schedule for Adam.
+        batch_size: Examples in a step.
+        seed: Seed of the order of examples.
+        verbose: Show progress on standard error.
+
+    Returns:
+        A plain model whose zeros were counted.
+
+    Raises:
+        InputError: If a setting is impossible, or data or model cannot be used.
+        VerificationError: If the zeros are missing at the end.
+    """
+    given: dict[str, Any] = {"layers": dict(layers or {}), "epochs": epochs, "pattern": pattern}
+    if pattern == "unstructured":
+        given["sparsity"] = sparsity
+    settings = _settings(PruneStep, learning_rate, given)
+    job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
+    return _compress(model, train, Step(prune=settings), job)
+
+
+def cluster(
+    model: Model,
+    train: Any,
+    *,
+    clusters: int = 16,
+    layers: Mapping[str, int] | None = None,
+    per_channel: bool = False,
+    epochs: int = 1,
+    learning_rate: float = 3e-4,
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Model:
+    """Return a copy of a model whose kernels each hold a few distinct values.
+
+    Zeros of a pruned model stay zero.
+
+    Args:
+        model: A Functional or Sequential tf_keras model; it is not changed.
+        train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
+        clusters: Distinct values a kernel may hold, zero included, ``>= 2``.
+        layers: Layer-name pattern to its own number; 0 leaves a layer alone.
+        per_channel: Give each output channel of a convolution its own values.
+        epochs: Epochs of training of the values, ``>= 0``.
+        learning_rate: Peak of a cosine schedule for Adam.
+        batch_size: Examples in a step.
+        seed: Seed of the order of examples.
+        verbose: Show progress on standard error.
+
+    Returns:
+        A plain model whose distinct values were counted.
+
+    Raises:
+        InputError: If a setting is impossible, or data or model cannot be used.
+        VerificationError: If there are too many values, or zeros were lost.
+    """
+    given = {
+        "clusters": clusters,
+        "layers": dict(layers or {}),
+        "per_channel": per_channel,
+        "epochs": epochs,
+    }
+    settings = _settings(ClusterStep, learning_rate, given)
+    job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
+    return _compress(model, train, Step(cluster=settings), job)
+
+
+def quantize(
+    model: Model,
+    train: Any,
+    *,
+    epochs: int = 1,
+    skip: Sequence[str] = (),
+    learning_rate: float = 1e-4,
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Model:
+    """Return a copy of a model that emulates 8-bit arithmetic, for ``export_litert``.
+
+    Ranges are calibrated first, so zero epochs are post-training quantization. Zeros
+    and shared values of a pruned or clustered model are kept.
+
+    Args:
+        model: A Functional or Sequential tf_keras model; it is not changed.
+        train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
+        epochs: Epochs of training, ``>= 0``.
+        skip: Patterns of layer names left in floating point.
+        learning_rate: Peak of a cosine schedule for Adam.
+        batch_size: Examples in a step.
+        seed: Seed of the order of examples.
+        verbose: Show progress on standard error.
+
+    Returns:
+        A model with trained ranges.
+
+    Raises:
+        InputError: If a setting is impossible, or data or model cannot be used.
+        VerificationError: If ranges are stale, or zeros or shared values were lost.
+    """
+    settings = _settings(QuantizeStep, learning_rate, {"epochs": epochs, "skip": tuple(skip)})
+    job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
+    return _compress(model, train, Step(quantize=settings), job)
+
+
+def export_litert(
+    model: Model,
+    path: str | Path,
+    *,
+    precision: Precision = "int8",
+    calibration: Any = None,
+    evaluation: Any = None,
+    max_drop: float | None = None,
+    select_tf_ops: bool = False,
+    overwrite: bool = False,
+) -> Artifact:
+    """Write a ``.tflite`` file, run it, and return what was measured on it.
+
+    Args:
+        model: A tf_keras model, plain or from ``quantize``.
+        path: The file to write.
+        precision: Number format; see ``LitertExport``.
+        calibration: Training inputs for integer precisions: arrays, ``(x, y)`` or a
+            batched ``tf.data.Dataset``. A model from ``quantize`` needs none.
+        evaluation: ``(x, y)`` or a batched dataset: every row is run through the file
+            and through the model. None skips metric and output comparison.
+        max_drop: Largest allowed drop of the metric, in metric units.
+        select_tf_ops: Allow TensorFlow ops that the built-in set lacks.
+        overwrite: Replace an existing file.
+
+    Returns:
+        Sizes, metric, drop with its interval, output difference, operators, latency.
+
+    Raises:
+        DataError: If calibration or evaluation rows cannot be used.
+        StorageError: If the file exists or cannot be written.
+        ExportError: If the conversion fails or the file does not run.
+        VerificationError: If the file is not what was asked for.
+        GateMissed: If the metric drops by more than ``max_drop``; the file is kept.
+    """
+    require_model(model)
+    if max_drop is not None and evaluation is None:
+        raise InputError("max_drop needs evaluation=(x, y) to measure the drop on.")
+    job = ExportJob(
+        model=model,
+        path=Path(path),
+        settings=LitertExport(precision=precision, select_tf_ops=select_tf_ops),
+        overwrite=overwrite,
+    )
+    if calibration is not None:
+        job = replace(job, calibration=split_from(calibration, what="calibration data"))
+    if evaluation is not None:
+        rows, metric = _evaluation_split(model, evaluation)
+        # Calibration rows of another scale than the evaluation rows are a mistake.
+        job = replace(job, evaluation=rows, training=rows, metric=metric)
+    artifact = make_and_measure(job)
+    if max_drop is not None and not (artifact.drop is not None and artifact.drop <= max_drop):
+        raise GateMissed(
+            f"The metric of {path} drops by {artifact.drop}; the gate allows {max_drop}. The file "
+            "is kept."
+        )
+    return artifact
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """How a step of the Python functions trains."""
+
+    batch_size: int
+    seed: int
+    verbose: bool
+
+
+def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:
+    require_model(model)
+    split, classes = as_class_numbers(
+        split_from(train, what="training data"), task="auto", what="training data"
+    )
+    require_inputs(model, split, what="training data")
+    compression = make_pass(step)
+    task = read_task(model, split, classes=classes)
+    context = step_context(split, step.settings, batch_size=how.batch_size, seed=how.seed)
+    wrapped = compression.wrap(model, context)
+    job = FitJob(
+        model=wrapped,
+        train=split,
+        validation=None,
+        settings=step.settings,
+        task=task,
+        batch_size=how.batch_size,
+        augment=Augment(),
+        seed=how.seed,
+        callbacks=compression.callbacks(),
+        at_target=compression.at_target,
+    )
+    reporter = make_reporter(quiet=not how.verbose)
+    reporter.stage_started(
+        step.name,
+        number=1,
+        total=1,
+        epochs=step.settings.epochs,
+        steps_per_epoch=job.steps_per_epoch,
+        target=target_text(step),
+    )
+    try:
+        fit(job, reporter)
+    finally:
+        reporter.close()
+    finished = compression.unwrap(wrapped)
+    compression.measure(model, finished, context)
+    return finished
+
+
+def _settings(section: type[Section], learning_rate: float, given: Mapping[str, Any]) -> Any:
+    """Return validated step settings, with errors in our own words."""
+    rate = {"schedule": "cosine", "peak": learning_rate}
+    return parse_section(section, {**given, "learning_rate": rate}, origin=section.__name__)
+
+
+def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, TaskMetric | None]:
+    split = split_from(evaluation, what="evaluation data", fixed_order=True)
+    require_inputs(model, split, what="evaluation data")
+    if not split.has_labels or len(model.outputs) != 1:
+        return split, None
+    labelled, classes = as_class_numbers(split, task="auto", what="evaluation data")
+    return labelled, read_task(model, labelled, classes=classes).metric
