@@ -6,22 +6,33 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-import click
 import typer
 
 from tfopt import __version__
-from tfopt.errors import ExitCode, GateMissed, InputError, TfoptError
-from tfopt.process import quiet_tensorflow
+from tfopt.errors import ExitCode, GateMissed, InputError, Interrupted, TfoptError
+from tfopt.process import quiet_tensorflow, terminable
 
 if TYPE_CHECKING:
     from tfopt.config.schema import Recipe
 
 _DEBUG = "--debug"
 _RUNS = Path("runs")
+
+# Newer typer carries its own copy of click, so the base of usage errors is found from here.
+_UsageProblem: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+
+def _examples(*commands: str) -> str:
+    """Return the end of a verb's help; the first line keeps click from joining the others."""
+    return "\n".join(["\b", "Examples:", *(f"  tfopt {command}" for command in commands)])
+
 
 app = typer.Typer(
     name="tfopt",
@@ -31,6 +42,7 @@ app = typer.Typer(
     "Add --debug to any command for the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,7 +59,7 @@ ConfigOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a setting: a.b=value. May be repeated."),
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; may be repeated."),
 ]
 OutputOption = Annotated[
     Path | None,
@@ -83,10 +95,14 @@ class _RunChoice:
 
 
 @app.command(
-    epilog="Examples:  tfopt run configs/lenet5_mnist.yaml  |  tfopt run my.yaml --set "
-    "train.epochs=5 --set steps.prune.sparsity=0.8 -o out  |  tfopt run my.yaml -o out --resume"
+    epilog=_examples(
+        "run configs/lenet5_mnist.yaml",
+        "run my.yaml --set train.epochs=5 --set steps.prune.sparsity=0.8 -o out",
+        "run my.yaml -o out --resume",
+    )
 )
 def run(
+    context: typer.Context,
     recipe: RecipeArgument = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -95,12 +111,15 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Train, compress, export and prove a model, as a recipe says."""
-    chosen = _load(recipe or config, overrides)
-    _execute(chosen, _RunChoice(output, resume, quiet))
+    from tfopt.arguments import recipe_from
+
+    chosen = recipe_from(recipe or config, overrides)
+    _execute(context, chosen, _RunChoice(output, resume, quiet))
 
 
-@app.command(epilog="Example:  tfopt train --config configs/lenet5_mnist.yaml -o trained")
+@app.command(epilog=_examples("train configs/lenet5_mnist.yaml -o trained"))
 def train(
+    context: typer.Context,
     recipe: RecipeArgument = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -108,17 +127,22 @@ def train(
     resume: ResumeOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train the float model of a recipe, without its steps and exports."""
-    chosen = _load(recipe or config, overrides)
+    """Train only the float model of a recipe."""
+    from tfopt.arguments import recipe_from
+
+    chosen = recipe_from(recipe or config, overrides)
     chosen = chosen.model_copy(update={"steps": (), "export": (), "gate": None})
-    _execute(chosen, _RunChoice(output, resume, quiet))
+    _execute(context, chosen, _RunChoice(output, resume, quiet))
 
 
 @app.command(
-    epilog="Examples:  tfopt prune model.keras --data digits --sparsity 0.9 --epochs 3  |  "
-    "tfopt prune --config configs/lenet5_mnist.yaml"
+    epilog=_examples(
+        "prune model.keras --data digits --sparsity 0.9 --epochs 3",
+        "prune --config configs/lenet5_mnist.yaml",
+    )
 )
 def prune(
+    context: typer.Context,
     model: ModelArgument = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -132,13 +156,17 @@ def prune(
     quiet: QuietOption = False,
 ) -> None:
     """Prune a model: small weights become zero while it trains."""
+    from tfopt.arguments import StepArguments, one_step
+
     settings = {"sparsity": sparsity, "epochs": epochs}
-    chosen = _one_step("prune", model, config=config, data=data, settings=settings, sets=overrides)
-    _execute(chosen, _RunChoice(output, resume, quiet))
+    given = StepArguments(model, config, data, overrides or (), settings)
+    chosen = one_step("prune", given)
+    _execute(context, chosen, _RunChoice(output, resume, quiet))
 
 
-@app.command(epilog="Example:  tfopt cluster model.keras --data digits --clusters 16 --epochs 2")
+@app.command(epilog=_examples("cluster model.keras --data digits --clusters 16 --epochs 2"))
 def cluster(
+    context: typer.Context,
     model: ModelArgument = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -149,16 +177,18 @@ def cluster(
     resume: ResumeOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Cluster a model: each kernel shares a few values, which are trained."""
+    """Cluster a model: each kernel shares a few trained values."""
+    from tfopt.arguments import StepArguments, one_step
+
     settings = {"clusters": clusters, "epochs": epochs}
-    chosen = _one_step(
-        "cluster", model, config=config, data=data, settings=settings, sets=overrides
-    )
-    _execute(chosen, _RunChoice(output, resume, quiet))
+    given = StepArguments(model, config, data, overrides or (), settings)
+    chosen = one_step("cluster", given)
+    _execute(context, chosen, _RunChoice(output, resume, quiet))
 
 
-@app.command(epilog="Example:  tfopt quantize model.keras --data digits --epochs 2")
+@app.command(epilog=_examples("quantize model.keras --data digits --epochs 2"))
 def quantize(
+    context: typer.Context,
     model: ModelArgument = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -168,11 +198,12 @@ def quantize(
     resume: ResumeOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a model with emulated 8-bit arithmetic, from calibrated ranges."""
-    chosen = _one_step(
-        "quantize", model, config=config, data=data, settings={"epochs": epochs}, sets=overrides
-    )
-    _execute(chosen, _RunChoice(output, resume, quiet))
+    """Train a model with emulated 8-bit arithmetic."""
+    from tfopt.arguments import StepArguments, one_step
+
+    given = StepArguments(model, config, data, overrides or (), {"epochs": epochs})
+    chosen = one_step("quantize", given)
+    _execute(context, chosen, _RunChoice(output, resume, quiet))
 
 
 PrecisionOption = Annotated[
@@ -184,9 +215,7 @@ RunsOption = Annotated[int, typer.Option(min=1, help="Timed inferences.")]
 WarmupOption = Annotated[int, typer.Option(min=0, help="Inferences before the first timed one.")]
 
 
-@app.command(
-    epilog="Example:  tfopt export model.keras --precision int8 --data digits -o model.tflite"
-)
+@app.command(epilog=_examples("export model.keras --precision int8 --data digits -o model.tflite"))
 def export(
     model: Annotated[Path, typer.Argument(help="A .keras or .h5 file or SavedModel folder.")],
     precision: PrecisionOption = "int8",
@@ -203,22 +232,23 @@ def export(
         float | None, typer.Option(help="Largest allowed drop of the metric.")
     ] = None,
 ) -> None:
-    """Export a model to a .tflite file, and verify the file on the data."""
+    """Export a model to a .tflite file, and verify the file."""
+    from tfopt.arguments import data_section
     from tfopt.config.schema import LitertExport
 
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
-    section = _data_section(data, config)
+    section = data_section(data, config)
     with quiet_tensorflow() as stream:
         from tfopt.single import export_file
 
         path = output or model.with_suffix(".tflite")
         artifact = export_file(model, path, settings=settings, data=section, overwrite=overwrite)
         _print_artifact(artifact, stream)
-        _check_gate(artifact, max_drop)
+    _check_gate(artifact, max_drop)
 
 
 @app.command(
-    epilog="Example:  tfopt verify model.tflite --against model.keras --data digits --max-drop 0.01"
+    epilog=_examples("verify model.tflite --against model.keras --data digits --max-drop 0.01")
 )
 def verify(
     file: Annotated[Path, typer.Argument(help="A .tflite file.")],
@@ -232,35 +262,42 @@ def verify(
         float | None, typer.Option(help="Largest allowed relative output error.")
     ] = None,
 ) -> None:
-    """Compare a .tflite file with its source model on every row of the data."""
-    section = _data_section(data, config)
+    """Compare a .tflite file with its source model on all rows."""
+    from tfopt.arguments import data_section
+
+    section = data_section(data, config)
     with quiet_tensorflow() as stream:
         from tfopt.single import verify_file
 
         artifact = verify_file(file, against, data=section, max_relative_error=max_error)
         _print_artifact(artifact, stream)
-        _check_gate(artifact, max_drop)
+    _check_gate(artifact, max_drop)
 
 
-@app.command(epilog="Example:  tfopt bench a.tflite b.tflite --threads 1 --runs 500")
+@app.command(epilog=_examples("bench a.tflite b.tflite --threads 1 --runs 500"))
 def bench(
     files: Annotated[list[Path], typer.Argument(help=".tflite files, timed in turns.")],
     threads: ThreadsOption = 1,
     runs: RunsOption = 200,
     warmup: WarmupOption = 20,
 ) -> None:
-    """Time one inference of .tflite files, interleaved so that they compare fairly."""
+    """Time one inference of .tflite files, in turns."""
     from tfopt.benchmark.latency import measure_interleaved
+    from tfopt.storage import gzip_bytes
 
-    measured = measure_interleaved(files, threads=threads, runs=runs, warmup=warmup)
+    with quiet_tensorflow():
+        measured = measure_interleaved(files, threads=threads, runs=runs, warmup=warmup)
     print(f"{threads} thread(s), {runs} runs after {warmup} warm-up runs, batch 1, interleaved")
     first = measured[0].p50
     for file, latency in zip(files, measured, strict=True):
         ratio = f"{latency.p50 / first:.2f}x" if first else "n/a"
-        print(f"{file}: p50 {latency.p50:.4f} ms, p90 {latency.p90:.4f} ms, {ratio} of the first")
+        print(
+            f"{file}: p50 {latency.p50:.4f} ms, p90 {latency.p90:.4f} ms, {ratio} of the first; "
+            f"{file.stat().st_size:,} bytes, {gzip_bytes(file):,} after gzip"
+        )
 
 
-@app.command(epilog="Example:  tfopt report runs/lenet5-mnist")
+@app.command(epilog=_examples("report runs/lenet5-mnist"))
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder with results.json.")],
 ) -> None:
@@ -273,23 +310,25 @@ def report(
     print(folder / "report.html")
 
 
-@app.command(epilog="Example:  tfopt plan configs/lenet5_mnist.yaml")
+@app.command(epilog=_examples("plan configs/lenet5_mnist.yaml"))
 def plan(
     recipe: RecipeArgument = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Say before any training what each step will do to each layer, and how big it gets."""
-    chosen = _load(recipe or config, overrides)
+    """Say before training what a recipe will do to each layer."""
+    from tfopt.arguments import recipe_from
+
+    chosen = recipe_from(recipe or config, overrides)
     with quiet_tensorflow():
         from tfopt.plan import make_plan, print_plan
 
         print_plan(make_plan(chosen), stream=sys.stdout)
 
 
-@app.command()
+@app.command(epilog=_examples("doctor"))
 def doctor() -> None:
-    """Print versions and what works on this machine, to paste into a bug report."""
+    """Print versions and what works on this machine."""
     with quiet_tensorflow():
         from tfopt.doctor import examine, print_findings
 
@@ -299,7 +338,7 @@ def doctor() -> None:
         raise typer.Exit(ExitCode.BACKEND_MISSING)
 
 
-@app.command(epilog="Example:  tfopt schema > recipe.schema.json")
+@app.command(epilog=_examples("schema > recipe.schema.json"))
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
     import json
@@ -321,17 +360,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     show_traceback = _DEBUG in words
     words = [word for word in words if word != _DEBUG]
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=words, prog_name="tfopt", standalone_mode=False)
-        return int(code or 0)
-    except click.UsageError as error:
-        error.show()
-        return int(ExitCode.BAD_INPUT)
+        with terminable():
+            return _run_command(words)
     except TfoptError as error:
         return _failed(str(error), error.exit_code, show_traceback=show_traceback)
-    except (KeyboardInterrupt, click.Abort):
-        return _failed("interrupted", ExitCode.INTERRUPTED, show_traceback=False)
+    except (KeyboardInterrupt, typer.Abort, EOFError):
+        return _failed("interrupted", ExitCode.INTERRUPTED, show_traceback=show_traceback)
     except BrokenPipeError:
         # The reader of a pipe went away (tfopt plan | head); nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -347,85 +382,34 @@ def script(verb: str) -> None:
     sys.exit(main([verb, *sys.argv[1:]]))
 
 
+def _run_command(words: list[str]) -> int:
+    """Parse and run; unlike ``Command.main`` this leaves every error to the caller."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("tfopt", list(words), obj=words) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except _UsageProblem as error:
+        error.show()  # type: ignore[attr-defined]  # every ClickException has it
+        return int(ExitCode.BAD_INPUT)
+    finally:
+        sys.stdout.flush()
+    return int(ExitCode.OK)
+
+
 def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
-    if show_traceback:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        if show_traceback:
+            traceback.print_exc()
+        print(f"error: {message}", file=sys.stderr, flush=True)
     return int(code)
 
 
-def _load(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
-    from tfopt.config.load import load_recipe
-
-    if path is None:
-        raise InputError("Give a recipe: a YAML file, as an argument or with --config.")
-    return load_recipe(path, overrides or ())
-
-
-def _one_step(
-    name: str,
-    model: Path | None,
-    *,
-    config: Path | None,
-    data: str | None,
-    settings: dict[str, Any],
-    sets: Sequence[str] | None,
-) -> Recipe:
-    """Return a recipe with one step: that of the config, with the command's settings."""
-    from tfopt.config.load import parse_recipe, recipe_to_plain
-
-    given = {key: value for key, value in settings.items() if value is not None}
-    if config is not None:
-        plain = recipe_to_plain(_load(config, sets))
-        steps = [entry[name] for entry in plain.get("steps", ()) if name in entry]
-        plain.update(steps=[{name: {**(steps[0] if steps else {}), **given}}], export=[])
-        plain.pop("gate", None)
-    elif sets:
-        raise InputError("--set changes a recipe; give one with --config.")
-    else:
-        plain = {"steps": [{name: given}], "data": _data_settings(data)}
-    if model is not None:
-        plain.update(model={"path": str(model)}, name=_safe_name(f"{model.stem}-{name}"))
-        plain.pop("train", None)
-    elif config is None:
-        raise InputError("Give a model file, or a recipe with --config.")
-    if data is not None:
-        plain["data"] = {**plain["data"], **_data_settings(data)}
-    return parse_recipe(plain, origin=f"tfopt {name}")
-
-
-def _data_settings(data: str | None) -> dict[str, Any]:
-    if data is None:
-        raise InputError(
-            "Give the data: --data mnist5k, digits, FILE.npz or package.module:function, or a "
-            "recipe with --config."
-        )
-    if data.endswith(".npz"):
-        return {"source": "npz", "path": data}
-    return {"source": data}
-
-
-def _data_section(data: str | None, config: Path | None) -> Any:
-    """Return the data section of the options, or None for float exports without data."""
-    from tfopt.config.load import parse_data
-
-    if data is not None:
-        return parse_data(_data_settings(data), origin="--data")
-    if config is not None:
-        return _load(config, None).data
-    return None
-
-
-def _safe_name(text: str) -> str:
-    kept = "".join(
-        char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in text
-    )
-    return kept.lstrip("._-")[:100] or "model"
-
-
-def _execute(recipe: Recipe, choice: _RunChoice) -> None:
+def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None:
+    from tfopt.arguments import resume_command, typed
     from tfopt.console import make_reporter
-    from tfopt.run_dir import fresh_folder, latest_folder
+    from tfopt.run_dir import fresh_folder, latest_folder, open_run_dir
 
     if choice.output is not None:
         folder = choice.output
@@ -433,15 +417,25 @@ def _execute(recipe: Recipe, choice: _RunChoice) -> None:
         folder = latest_folder(_RUNS, recipe.name)
     else:
         folder = fresh_folder(_RUNS, recipe.name)
+    # Here what is wrong with the folder is said before TensorFlow loads; the run then goes
+    # on in the folder, which holds an empty run.
+    open_run_dir(folder, resume=choice.resume)
+    words: list[str] = context.obj
+    go_on = f"Go on with: {resume_command(words, folder)}"
     with quiet_tensorflow(log_to=folder / "log.txt") as stream:
         reporter = make_reporter(quiet=choice.quiet, stream=stream)
-        from tfopt.pipeline import RunOptions, command_text, run_recipe
-
-        options = RunOptions(folder, resume=choice.resume, command=command_text(sys.argv[1:]))
         try:
+            from tfopt.pipeline import RunOptions, run_recipe
+
+            options = RunOptions(folder, resume=True, command=typed(words))
             run_recipe(recipe, options, reporter)
+        except (KeyboardInterrupt, Interrupted) as error:
+            raise Interrupted(f"Interrupted. {go_on}") from error
+        except BrokenPipeError as error:
+            raise Interrupted(f"Nobody reads the output any more. {go_on}") from error
         finally:
-            reporter.close()
+            with suppress(BrokenPipeError):
+                reporter.close()
 
 
 def _print_artifact(artifact: Any, stream: TextIO) -> None:

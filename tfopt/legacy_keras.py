@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import tf_keras as keras
+from tf_keras.src.backend import RandomGenerator  # what Dropout and its like draw from; not public
 
 from tfopt.errors import ModelError
 
 Model: TypeAlias = keras.Model
 Layer: TypeAlias = keras.layers.Layer
 
-__all__ = ["Layer", "Model", "keras", "require_model"]
+__all__ = ["Layer", "Model", "RandomGenerator", "keras", "require_model"]
 
 
 def require_model(model: Any, what: str = "model") -> Model:

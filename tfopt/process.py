@@ -7,10 +7,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from tfopt.storage import named_errors
 
 
 @contextmanager
@@ -25,12 +28,15 @@ def quiet_tensorflow(*, log_to: Path | None = None) -> Iterator[TextIO]:
 
     Yields:
         A stream to the real standard error.
+
+    Raises:
+        StorageError: If there is no room for the log.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    signal.signal(signal.SIGTERM, _interrupt)
     sys.stderr.flush()
+    with named_errors("No temporary file can be made for the log"):
+        handle, name = tempfile.mkstemp(prefix="tfopt-", suffix=".log")
     saved = os.dup(2)
-    handle, name = tempfile.mkstemp(prefix="tfopt-", suffix=".log")
     os.dup2(handle, 2)
     os.close(handle)
     stream = os.fdopen(saved, "w", encoding=sys.stderr.encoding or "utf-8", buffering=1)
@@ -38,9 +44,23 @@ def quiet_tensorflow(*, log_to: Path | None = None) -> Iterator[TextIO]:
         yield stream
     finally:
         sys.stderr.flush()
-        stream.flush()
         os.dup2(stream.fileno(), 2)
+        with suppress(OSError):  # the reader of a pipe may be gone
+            stream.close()
         _keep_log(Path(name), log_to)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Make a SIGTERM end the block as Ctrl-C does, so that a run is left resumable."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change what a signal does
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _keep_log(log: Path, log_to: Path | None) -> None:

@@ -19,7 +19,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         >>> did_you_mean("zzz", ["sparsity"])
         ''
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if not near and len(name) > 2:
+        near = [other for other in names if other.startswith(name)]
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

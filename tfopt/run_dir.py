@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,14 @@ from typing import Any
 
 from tfopt.errors import StorageError
 from tfopt.results import to_json
-from tfopt.storage import write_whole
+from tfopt.storage import (
+    is_partial,
+    make_folder,
+    named_errors,
+    remove_folder,
+    remove_partial_files,
+    write_whole,
+)
 
 MANIFEST = "manifest.json"
 _SCHEMA = 1
@@ -66,7 +72,7 @@ class RunDir:
             StorageError: If it cannot be made.
         """
         path = self.root / name
-        _make_folder(path)
+        make_folder(path)
         return path
 
     def write(self, name: str, text: str) -> Path:
@@ -80,7 +86,11 @@ class RunDir:
         return path
 
     def is_done(self, name: str, folder: str, input_sha256: str) -> bool:
-        """Return whether a stage is finished, from the same input, and its files whole."""
+        """Return whether a stage is finished, from the same input, and its files whole.
+
+        Raises:
+            StorageError: If a file cannot be read.
+        """
         for record in self._stages:
             if (record.name, record.folder, record.state) != (name, folder, "done"):
                 continue
@@ -116,9 +126,9 @@ class RunDir:
         """
         path = self.root / folder
         begun = keep_files or self.was_started(name, folder, input_sha256)
-        if not begun and path.exists():
-            shutil.rmtree(path)
-        _make_folder(path)
+        if not begun:
+            remove_folder(path)
+        make_folder(path)
         self._record(StageRecord(name, folder, input_sha256, "running"))
         return path
 
@@ -132,6 +142,15 @@ class RunDir:
         hashes = {file: file_sha256(base / file) for file in files}
         self._record(StageRecord(name, folder, input_sha256, "done", hashes))
 
+    def save_manifest(self) -> None:
+        """Write the manifest.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        content = {"schema": _SCHEMA, "stages": [asdict(entry) for entry in self._stages]}
+        write_whole(self.root / MANIFEST, to_json(content).encode())
+
     def _record(self, record: StageRecord) -> None:
         kept = [
             entry
@@ -139,12 +158,14 @@ class RunDir:
             if (entry.name, entry.folder) != (record.name, record.folder)
         ]
         self._stages = [*kept, record]
-        content = {"schema": _SCHEMA, "stages": [asdict(entry) for entry in self._stages]}
-        write_whole(self.root / MANIFEST, to_json(content).encode())
+        self.save_manifest()
 
 
 def open_run_dir(root: Path, *, resume: bool) -> RunDir:
     """Return the run folder, new or taken up again.
+
+    The manifest is the first file in it, so that a run killed at any instant can be
+    told from a folder of something else.
 
     Args:
         root: The folder.
@@ -154,20 +175,21 @@ def open_run_dir(root: Path, *, resume: bool) -> RunDir:
         StorageError: If it holds something and ``resume`` is false, is no run's folder,
             or cannot be written.
     """
-    if root.is_symlink() or root.exists():
-        if not root.is_dir():
+    with named_errors(f"The output folder {root} cannot be used"):
+        if (root.exists() or root.is_symlink()) and not root.is_dir():
             raise StorageError(f"The output {root} is a file; give the name of a folder.")
-        if resume:
-            return RunDir(root, _read_manifest(root))
-        if any(root.iterdir()):
+        if not resume and root.is_dir() and any(root.iterdir()):
             raise StorageError(
                 f"The output folder {root} exists and is not empty. Add --resume to go on with "
                 "the run in it, or give another --output."
             )
-    _make_folder(root)
+    make_folder(root)
     if not os.access(root, os.W_OK | os.X_OK):
         raise StorageError(f"The output folder {root} is read-only.")
-    return RunDir(root, [])
+    directory = RunDir(root, _read_manifest(root) if resume else [])
+    remove_partial_files(root)
+    directory.save_manifest()
+    return directory
 
 
 def fresh_folder(parent: Path, name: str) -> Path:
@@ -180,40 +202,42 @@ def fresh_folder(parent: Path, name: str) -> Path:
 
 
 def latest_folder(parent: Path, name: str) -> Path:
-    """Return the run folder that ``fresh_folder`` gave last.
+    """Return the folder of the latest run among ``name``, ``name-2``, ``name-3``, ...
 
     Raises:
         StorageError: If there is none.
     """
-    path, number = parent / name, 1
-    if not (path / MANIFEST).exists():
-        raise StorageError(f"There is no run to resume in {path}. Give its folder with --output.")
-    while (candidate := parent / f"{name}-{number + 1}").exists():
-        path, number = candidate, number + 1
-    return path
+    with named_errors(f"The runs in {parent} cannot be listed"):
+        runs = [
+            path
+            for path in parent.glob(f"{name}*")
+            if path.name.removeprefix(name).removeprefix("-").isdigit() or path.name == name
+        ]
+        runs = [path for path in runs if (path / MANIFEST).is_file()]
+        if not runs:
+            raise StorageError(
+                f"There is no run to resume in {parent / name}. Give its folder with --output."
+            )
+        return max(runs, key=lambda path: (path / MANIFEST).stat().st_mtime_ns)
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of all files in a folder, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, or of all files in a folder, as 64 hexadecimal digits.
+
+    Raises:
+        StorageError: If a file cannot be read.
+    """
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_dir():
-            continue
-        if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    with named_errors(f"{path} cannot be read"):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_dir():
+                continue
+            if path.is_dir():
+                digest.update(str(file.relative_to(path)).encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"The folder {path} cannot be made: {error.strerror or error}."
-        ) from error
 
 
 def _read_manifest(root: Path) -> list[StageRecord]:
@@ -222,14 +246,24 @@ def _read_manifest(root: Path) -> list[StageRecord]:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != _SCHEMA:
             raise ValueError(f"schema {raw['schema']}, expected {_SCHEMA}")
-        return [StageRecord(**entry) for entry in raw["stages"]]
+        return [_stage_record(entry) for entry in raw["stages"]]
     except FileNotFoundError:
-        if any(root.iterdir()):
+        if any(not is_partial(file) for file in root.iterdir()):
             raise StorageError(
-                f"The folder {root} holds no run ({MANIFEST} is missing), so it cannot be resumed."
+                f"The folder {root} holds no run ({MANIFEST} is missing), so it cannot be resumed. "
+                "Give the folder of a run, or start one in an empty folder."
             ) from None
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"The manifest {path} is damaged ({error}), so the run cannot be resumed."
+            f"The manifest {path} is damaged ({error}), so the run cannot be resumed. Start it "
+            "again with another --output."
         ) from error
+
+
+def _stage_record(raw: Any) -> StageRecord:
+    record = StageRecord(**raw)
+    texts = (record.name, record.folder, record.input_sha256, record.state)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.files, dict):
+        raise ValueError(f"the stage {record.name!r} is not recorded as it should be")
+    return record

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tfopt.benchmark.latency import measure_latency
 from tfopt.config.schema import Data, LitertExport
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.errors import DataError
@@ -23,6 +24,7 @@ from tfopt.training.evaluate import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
 
 _SEED = 0
+_INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")
 
 
 def export_file(
@@ -50,7 +52,7 @@ def export_file(
     model = load_model(model_path, custom_objects=STEP_OBJECTS)
     job = ExportJob(model=model, path=path, settings=settings, overwrite=overwrite)
     if data is None:
-        return make_and_measure(job)
+        return _without_data(job)
     bundle, metric = _bundle_for(model, data)
     job = replace(
         job,
@@ -62,10 +64,17 @@ def export_file(
     return make_and_measure(job)
 
 
+def _without_data(job: ExportJob) -> Artifact:
+    try:
+        return make_and_measure(job)
+    except DataError as error:
+        raise DataError(f"{error} That is --data, or a recipe with --config.") from error
+
+
 def verify_file(
     file: Path, model_path: Path, *, data: Data | None, max_relative_error: float | None
 ) -> Artifact:
-    """Compare a ``.tflite`` file with its source model on all evaluation rows.
+    """Compare a ``.tflite`` file with its source model on all evaluation rows, and time it.
 
     Args:
         file: The exported file.
@@ -94,7 +103,7 @@ def verify_file(
         max_relative_error=max_relative_error,
         probe=False,
     )
-    return verification.artifact
+    return replace(verification.artifact, latency_ms=measure_latency(file, probe=False))
 
 
 def precision_of(file: Path) -> str:
@@ -140,14 +149,18 @@ def artifact_lines(artifact: Artifact) -> list[str]:
     types = f"inputs {', '.join(artifact.input_types)}; outputs {', '.join(artifact.output_types)}"
     if artifact.input_types:
         lines.append(types)
-    lines += [f"left float: {operator}" for operator in artifact.float_ops]
+    if artifact.precision in _INTEGER_PRECISIONS:
+        lines += [f"left float: {operator}" for operator in artifact.float_ops]
     lines += [f"note: {note}" for note in artifact.notes]
     return lines
 
 
-def _bundle_for(model: Model, data: Data) -> tuple[DataBundle, TaskMetric]:
+def _bundle_for(model: Model, data: Data) -> tuple[DataBundle, TaskMetric | None]:
+    """Return the data, and the metric; models with several outputs have none."""
     bundle = load_data(data, seed=_SEED)
     require_inputs(model, bundle.evaluation, what="data")
+    if len(model.outputs) != 1:
+        return bundle, None
     task = read_task(model, bundle.evaluation, classes=bundle.classes)
     return bundle, task.metric
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,13 @@ from tfopt.config.tables import PASSES
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split
-from tfopt.legacy_keras import Model
+from tfopt.errors import ModelError
+from tfopt.legacy_keras import Model, keras
 from tfopt.models.load import load_model, save_model
 from tfopt.registry import resolve
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir
-from tfopt.storage import write_whole
+from tfopt.storage import named_errors, remove_folder, whole_file, write_whole
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import Task
@@ -42,6 +42,7 @@ STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 
 _CALIBRATION_BATCH = 64
 _MODEL, _ROWS, _RESULT, _CHECKPOINT = "model.keras", "rows.npy", "stage.json", "checkpoint.npz"
+_LOGS = "logs"
 
 
 @dataclass(slots=True)
@@ -109,8 +110,9 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
     key = {
         "model": run.recipe.model.model_dump(mode="json"),
         "train": settings.model_dump(mode="json") if settings is not None else None,
-        "weights": weights_sha256(model),
+        "built": model_sha256(model),
         "data": run.data_key,
+        "task": asdict(run.task),
         "seed": run.recipe.seed,
     }
     epochs = settings.epochs if settings is not None else 0
@@ -188,9 +190,18 @@ def step_context(split: Split, settings: Fit, *, batch_size: int, seed: int) -> 
     )
 
 
-def weights_sha256(model: Model) -> str:
-    """Return a hash of a model's weights, as 64 hexadecimal digits."""
+def model_sha256(model: Model) -> str:
+    """Return a hash of a model's layers and weights, as 64 hexadecimal digits.
+
+    Names do not count: tf_keras numbers them through a whole process. Code in a config
+    counts by its type only, since its address differs from run to run.
+    """
     digest = hashlib.sha256()
+    for layer in model._flatten_layers(include_self=False):
+        config = {} if isinstance(layer, keras.Model) else layer.get_config()
+        config.pop("name", None)
+        text = json.dumps([type(layer).__name__, config], default=lambda value: str(type(value)))
+        digest.update(text.encode())
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
@@ -212,7 +223,7 @@ def _job(run: Run, model: Model, settings: Fit, folder: Path) -> FitJob:
         augment=run.recipe.data.augment,
         seed=run.recipe.seed * 100 + run.number,
         checkpoint=folder / _CHECKPOINT,
-        log_dir=run.directory.folder("logs") / folder.name,
+        log_dir=run.directory.folder(_LOGS) / folder.name,
     )
 
 
@@ -229,10 +240,8 @@ def _stage(
     folder = f"{run.number:02d}-{name}"
     key = settings_sha256({**settings, "before": run.last_key, "tfopt": __version__})
     run.number += 1
-    if run.directory.is_done(name, folder, key):
-        outcome = _load(run, run.directory.root / folder)
-        run.reporter.stage_skipped(name, "finished by an earlier run from the same input")
-    else:
+    outcome = _load_if_done(run, name, folder=folder, key=key)
+    if outcome is None:
         run.reporter.stage_started(
             name,
             number=run.number,
@@ -251,6 +260,8 @@ def _stage(
 
 def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key: str) -> Outcome:
     started = time.monotonic()
+    if not run.directory.was_started(name, folder, key):
+        remove_folder(run.directory.root / _LOGS / folder)
     path = run.directory.start(name, folder, key)
     made = make(path)
     rows = row_scores(made.model, run.data.evaluation, run.task.metric)
@@ -265,18 +276,27 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
         history=made.history,
     )
     save_model(made.model, path / _MODEL)
-    buffer = io.BytesIO()
-    np.save(buffer, rows)
-    write_whole(path / _ROWS, buffer.getvalue())
+    with whole_file(path / _ROWS) as partial:
+        np.save(partial, rows)
     write_whole(path / _RESULT, to_json(result).encode())
     run.directory.finish(name, folder, key, [_MODEL, _ROWS, _RESULT])
     (path / _CHECKPOINT).unlink(missing_ok=True)
     return Outcome(made.model, result, rows)
 
 
-def _load(run: Run, path: Path) -> Outcome:
-    return Outcome(
-        model=load_step_model(path / _MODEL, run.custom_objects),
-        result=stage_from_dict(json.loads((path / _RESULT).read_text(encoding="utf-8"))),
-        rows=np.load(path / _ROWS),
-    )
+def _load_if_done(run: Run, name: str, *, folder: str, key: str) -> Outcome | None:
+    if not run.directory.is_done(name, folder, key):
+        return None
+    path = run.directory.root / folder
+    try:
+        model = load_step_model(path / _MODEL, run.custom_objects)
+    except ModelError as error:
+        # Such as a Lambda layer, whose code is not loaded from any file.
+        run.reporter.warning(f"{name} is done again, for its model cannot be loaded: {error}")
+        return None
+    with named_errors(f"The results in {path} cannot be read"):
+        (path / _CHECKPOINT).unlink(missing_ok=True)
+        result = stage_from_dict(json.loads((path / _RESULT).read_text(encoding="utf-8")))
+        rows = np.load(path / _ROWS)
+    run.reporter.stage_skipped(name, "finished by an earlier run from the same input")
+    return Outcome(model, result, rows)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
-import tempfile
-from contextlib import suppress
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tfopt.errors import StorageError
+
+_PARTIAL = ".partial"
 
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:
@@ -18,38 +23,104 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
         StorageError: If something is there already and ``overwrite`` is False, it is a
             folder, or the folder it belongs in is missing or read-only.
     """
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; give the name of a file to write.")
-    if path.exists() and not overwrite:
-        raise StorageError(f"{path} exists already. Remove it, or give another name.")
-    if not path.parent.is_dir():
-        raise StorageError(f"{path} cannot be written: there is no folder {path.parent}.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise StorageError(f"{path} cannot be written: the folder {path.parent} is read-only.")
+    with named_errors(f"{path} cannot be written"):
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder; give the name of a file to write.")
+        if path.exists() and not overwrite:
+            raise StorageError(f"{path} exists already. Remove it, or give another name.")
+        if not path.parent.is_dir():
+            raise StorageError(f"{path} cannot be written: there is no folder {path.parent}.")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise StorageError(f"{path} cannot be written: the folder {path.parent} is read-only.")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; what is written there becomes ``path`` at the end.
+
+    The file is flushed to disk and renamed, so a kill or a crash of the machine leaves
+    the old file or the new one. If the block raises, nothing is left.
+
+    Args:
+        path: The file; its folder exists.
+
+    Yields:
+        A free path in the same folder, with the same suffix.
+
+    Raises:
+        StorageError: If the file cannot be written, such as on a full disk.
+    """
+    # The name starts with a dot and ends in the file's own suffix, by which Keras picks a format.
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{_PARTIAL}{path.suffix}")
+    try:
+        with named_errors(f"{path} cannot be written"):
+            yield partial
+            _flush(partial)
+            os.replace(partial, path)
+            _flush(path.parent)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, then rename it.
+    """Write a file whole or not at all; see ``whole_file``.
 
     Raises:
-        StorageError: If it cannot be written, such as on a full disk; nothing is left.
+        StorageError: If it cannot be written; nothing is left.
     """
-    partial: Path | None = None
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what killed processes left behind in a folder and below.
+
+    Raises:
+        StorageError: If a file cannot be deleted.
+    """
+    with named_errors(f"{folder} cannot be cleaned"):
+        for file in sorted(folder.rglob(f".*{_PARTIAL}*")):
+            if is_partial(file):
+                file.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Return whether a file has a name that ``whole_file`` gives."""
+    return path.name.startswith(".") and _PARTIAL in path.suffixes[-2:]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; nothing happens if it is there.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
+    with named_errors(f"The folder {path} cannot be made"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder and all in it; nothing happens if it is not there.
+
+    Raises:
+        StorageError: If it cannot be deleted.
+    """
+    with named_errors(f"The folder {path} cannot be removed"), suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+@contextmanager
+def named_errors(what: str) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into a ``StorageError`` that begins with ``what``.
+
+    Raises:
+        StorageError: If the block raises ``OSError``.
+    """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes files private
-        os.replace(partial, path)
+        yield
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if partial is not None:
-            with suppress(FileNotFoundError):
-                partial.unlink()
+        raise StorageError(f"{what}: {_reason(error)}.") from error
 
 
 def gzip_bytes(path: Path) -> int:
@@ -58,14 +129,21 @@ def gzip_bytes(path: Path) -> int:
     Raises:
         StorageError: If it cannot be read.
     """
+    with named_errors(f"{path} cannot be read"):
+        return len(gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
+
+
+def _reason(error: OSError) -> str:
+    text = error.strerror or str(error)
+    # h5py tells its whole story; this is the part of it that matters.
+    full = os.strerror(errno.ENOSPC)
+    return full if full in text else text.partition("\n")[0].rstrip(".")
+
+
+def _flush(path: Path) -> None:
+    """Ask the system to write a file, or a folder's entries, to disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return len(gzip.compress(content, compresslevel=9, mtime=0))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -205,14 +205,6 @@ def test_bad_arrays_are_named(name):
     assert "\n" not in str(caught.value)
 
 
-def test_nan_is_counted_far_into_a_large_array(monkeypatch):
-    monkeypatch.setattr("tfopt.data.checks._BLOCK_ENTRIES", 10)
-    data = np.zeros((100, 3), np.float32)
-    data[57, 1] = data[80] = np.nan
-    with pytest.raises(DataError, match="4 of 300 entries .* first in row 57"):
-        split_from(data)
-
-
 def dataset_of(*arrays):
     return tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0])
 

@@ -226,7 +226,7 @@ def test_saving_replaces_whole_files_only(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(keras.Sequential, "save", disk_full)
-    with pytest.raises(StorageError, match=r"cannot be saved as .*m.keras': No space left on dev"):
+    with pytest.raises(StorageError, match=r"m.keras cannot be written: No space left on dev"):
         save_model(small("second"), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.keras"]
@@ -236,7 +236,7 @@ def test_saving_elsewhere_is_named(tmp_path):
     with pytest.raises(StorageError, match="saved as .keras or .h5. Received"):
         save_model(small(), tmp_path / "m.tflite")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot be saved as .*: (Not a directory|File exists)"):
+    with pytest.raises(StorageError, match="cannot be made: (Not a directory|File exists)"):
         save_model(small(), tmp_path / "file" / "m.keras")
 
 

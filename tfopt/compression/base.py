@@ -80,39 +80,67 @@ class CompressionPass(Protocol):
 
 
 def by_pattern(
-    patterns: Mapping[str, Value], names: Sequence[str], default: Value, *, setting: str
+    patterns: Mapping[str, Value], reasons: Mapping[str, str], default: Value, *, setting: str
 ) -> dict[str, Value]:
-    """Return each name's value: of the last pattern that matches it, or the default.
+    """Return each layer's value: of the last pattern that matches it, or the default.
 
     Args:
         patterns: Shell-style pattern (``conv*``) to value.
-        names: Layer names.
-        default: Value of names that no pattern matches.
+        reasons: Layer name to why the step cannot change the layer; empty if it can.
+        default: Value of layers that no pattern matches.
         setting: The setting's name, for the message.
 
+    Returns:
+        Name to value of every layer that the step can change.
+
     Raises:
-        InputError: If a pattern matches no name.
+        InputError: If a pattern matches no layer that the step can change.
 
     Example:
-        >>> by_pattern({"conv*": 0.5}, ["conv1", "dense"], 0.9, setting="prune.layers")
+        >>> by_pattern({"conv*": 0.5}, {"conv1": "", "dense": ""}, 0.9, setting="prune.layers")
         {'conv1': 0.5, 'dense': 0.9}
     """
-    require_matches(patterns, names, setting=setting)
-    values = dict.fromkeys(names, default)
+    able = [name for name, reason in reasons.items() if not reason]
+    require_matches(patterns, able, setting=setting, unable=reasons)
+    values = dict.fromkeys(able, default)
     for pattern, value in patterns.items():
-        values.update(dict.fromkeys(fnmatch.filter(names, pattern), value))
+        values.update(dict.fromkeys(_matching(able, pattern), value))
     return values
 
 
-def require_matches(patterns: Iterable[str], names: Sequence[str], *, setting: str) -> None:
+def require_matches(
+    patterns: Iterable[str],
+    names: Sequence[str],
+    *,
+    setting: str,
+    unable: Mapping[str, str] | None = None,
+) -> None:
     """Raise unless every pattern matches a name.
+
+    Args:
+        patterns: Shell-style patterns.
+        names: Names of the layers that the step can change.
+        setting: The setting's name, for the message.
+        unable: Name to why a layer cannot be changed, for the message.
 
     Raises:
         InputError: If a pattern matches no name; the message lists the names.
     """
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if _matching(names, pattern):
+            continue
+        reasons = unable or {}
+        why = [f"{name}: {reasons[name]}" for name in _matching(reasons, pattern)]
+        if why:
             raise InputError(
-                f"{setting}: the pattern {pattern!r} matches no layer this step can change."
-                f"{did_you_mean(pattern, names)} Layers: {', '.join(names) or 'none'}."
+                f"{setting}: the pattern {pattern!r} matches only layers that this step cannot "
+                f"change ({'; '.join(why)})."
             )
+        raise InputError(
+            f"{setting}: the pattern {pattern!r} matches no layer this step can change."
+            f"{did_you_mean(pattern, names)} Layers: {', '.join(names) or 'none'}."
+        )
+
+
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]

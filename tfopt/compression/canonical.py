@@ -17,7 +17,8 @@ from tfopt.compression import graph
 from tfopt.legacy_keras import Layer, Model, keras
 
 _L = keras.layers
-_WITH_ACTIVATION = (_L.Dense, _L.Conv1D, _L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
+_WITH_ACTIVATION = (_L.Dense, _L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
+_AT_ANY_RANK = (_L.BatchNormalization, _L.ReLU, _L.LeakyReLU, _L.Activation)
 
 
 class AddHeight(Layer):
@@ -48,7 +49,8 @@ class Chain:
     def __call__(self, inputs: Any) -> Any:
         """Return the outputs of the last layer."""
         for layer in self.layers:
-            inputs = layer(inputs)
+            above = _with_height(inputs) if isinstance(layer, AddHeight) else None
+            inputs = layer(inputs) if above is None else above
         return inputs
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -56,6 +58,39 @@ class Chain:
         left = list(weights)
         for layer in self.layers:
             layer.set_weights([left.pop(0).reshape(own.shape) for own in layer.weights])
+
+
+class InTwoDimensions:
+    """A layer that works along channels or on single entries, called on the tensor of height 1.
+
+    Between ``DropHeight`` and ``AddHeight`` the converter could not fold it into the
+    convolution. Elsewhere the layer is called as it is.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self._out: DropHeight | None = None
+
+    def __call__(self, inputs: Any, training: Any = None) -> Any:
+        """Return the outputs of the layer."""
+        pinned = {} if training is None else {"training": training}
+        above = _with_height(inputs)
+        if above is None:
+            return self.layer(inputs, **pinned)
+        if isinstance(self.layer, _L.BatchNormalization) and not self.layer.built:
+            self.layer.axis = [-1]  # it was 2 of three axes, and is 3 of four
+        self._out = self._out or DropHeight(name=f"{self.layer.name}_out", dtype="float32")
+        return self._out(self.layer(above, **pinned))
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the layer's weights."""
+        self.layer.set_weights(weights)
+
+
+def _with_height(tensor: Any) -> Any:
+    """Return the tensor of height 1 that this one was made from, or None."""
+    layer, node, _ = tensor._keras_history
+    return layer.get_input_at(node) if isinstance(layer, DropHeight) else None
 
 
 def canonical(model: Model) -> Model:
@@ -66,8 +101,10 @@ def canonical(model: Model) -> Model:
 def _split(layer: Layer) -> Any:
     if type(layer) is _L.SeparableConv2D:
         return Chain([*_separable(layer), *_activation(layer)])
-    if type(layer) is _L.Conv1D and layer.padding in ("valid", "same"):
-        return Chain([*_conv1d(layer), *_activation(layer)])
+    if type(layer) is _L.Conv1D:
+        return Chain(_conv1d(layer))
+    if type(layer) in _AT_ANY_RANK and not getattr(layer, "shared_axes", None):
+        return InTwoDimensions(layer)
     if type(layer) in _WITH_ACTIVATION and (tail := _activation(layer)):
         layer.activation = keras.activations.linear
         return Chain([layer, *tail])
@@ -78,13 +115,17 @@ def _activation(layer: Layer) -> list[Layer]:
     if layer.activation is keras.activations.linear:
         return []
     if isinstance(layer.activation, keras.layers.Layer):
-        config = {**layer.activation.get_config(), "name": f"{layer.name}_activation"}
+        config = {
+            **layer.activation.get_config(),
+            "name": f"{layer.name}_activation",
+            "dtype": "float32",
+        }
         return [type(layer.activation).from_config(config)]
-    return [_L.Activation(layer.activation, name=f"{layer.name}_activation")]
+    return [_L.Activation(layer.activation, name=f"{layer.name}_activation", dtype="float32")]
 
 
 def _separable(layer: Layer) -> list[Layer]:
-    shared = {"data_format": layer.data_format, "trainable": layer.trainable}
+    shared = {"trainable": layer.trainable, "dtype": "float32"}
     depthwise = _L.DepthwiseConv2D(
         layer.kernel_size,
         strides=layer.strides,
@@ -93,6 +134,7 @@ def _separable(layer: Layer) -> list[Layer]:
         dilation_rate=layer.dilation_rate,
         use_bias=False,
         depthwise_regularizer=layer.depthwise_regularizer,
+        depthwise_constraint=layer.depthwise_constraint,
         name=f"{layer.name}_depthwise",
         **shared,
     )
@@ -102,6 +144,8 @@ def _separable(layer: Layer) -> list[Layer]:
         use_bias=layer.use_bias,
         kernel_regularizer=layer.pointwise_regularizer,
         bias_regularizer=layer.bias_regularizer,
+        kernel_constraint=layer.pointwise_constraint,
+        bias_constraint=layer.bias_constraint,
         name=layer.name,
         **shared,
     )
@@ -109,17 +153,31 @@ def _separable(layer: Layer) -> list[Layer]:
 
 
 def _conv1d(layer: Layer) -> list[Layer]:
+    is_causal = layer.padding == "causal"
     convolution = _L.Conv2D(
         layer.filters,
         (1, *layer.kernel_size),
         strides=(1, *layer.strides),
-        padding=layer.padding,
+        padding="valid" if is_causal else layer.padding,
         dilation_rate=(1, *layer.dilation_rate),
         groups=layer.groups,
         use_bias=layer.use_bias,
         kernel_regularizer=layer.kernel_regularizer,
         bias_regularizer=layer.bias_regularizer,
+        kernel_constraint=layer.kernel_constraint,
+        bias_constraint=layer.bias_constraint,
         trainable=layer.trainable,
         name=layer.name,
+        dtype="float32",
     )
-    return [AddHeight(name=f"{layer.name}_in"), convolution, DropHeight(name=f"{layer.name}_out")]
+    before = [AddHeight(name=f"{layer.name}_in", dtype="float32")]
+    if is_causal:
+        missing = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+        name = f"{layer.name}_padding"
+        before.append(_L.ZeroPadding2D(((0, 0), (missing, 0)), name=name, dtype="float32"))
+    return [
+        *before,
+        convolution,
+        *_activation(layer),
+        DropHeight(name=f"{layer.name}_out", dtype="float32"),
+    ]

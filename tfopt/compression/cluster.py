@@ -8,145 +8,41 @@ weights that share a value. See docs/decisions for why tfmot's wrapper is not us
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tfopt.compression import graph
 from tfopt.compression.base import Measurement, StepContext, by_pattern
-from tfopt.compression.measure import layer_kernels, unique_values, zero_fraction
-from tfopt.compression.quantizers import CUSTOM_OBJECTS, KernelScheme, SchemedLayer
+from tfopt.compression.keep import (
+    SCHEMED_TYPES,
+    give_weights,
+    holding,
+    plain_layer,
+    require_kept,
+    require_unwrapped,
+    settle_weights,
+)
+from tfopt.compression.measure import (
+    is_pruned,
+    layer_kernels,
+    require_finite,
+    unique_values,
+    zero_fraction,
+)
+from tfopt.compression.pruned_layer import CUSTOM_OBJECTS as PRUNED_OBJECTS
+from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
+from tfopt.compression.quantizers import KernelScheme, SchemedLayer
+from tfopt.compression.sharing import SharedKernel, share_channels, share_kernel
+from tfopt.compression.tfmot_door import UpdatePruningStep
 from tfopt.config.schema import ClusterStep
 from tfopt.errors import InputError, VerificationError
 from tfopt.legacy_keras import Layer, Model, keras
 from tfopt.results import LayerDecision
 
-_PRUNED = 0.05
-"""Share of exact zeros above which a kernel counts as pruned; training leaves none."""
-
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_CLUSTERED = (
-    keras.layers.Dense,
-    *_CONVOLUTIONS,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-    keras.layers.Embedding,
-)
 
-
-@dataclass(frozen=True, slots=True)
-class SharedKernel:
-    """A kernel as a short list of values and an index for every entry.
-
-    Attributes:
-        values: The distinct values, shape ``(count,)``, float32.
-        indices: Which value each entry takes, shape of the kernel, int32.
-    """
-
-    values: npt.NDArray[np.float32]
-    indices: npt.NDArray[np.int32]
-
-
-def exact_sharing(kernel: npt.NDArray[np.floating]) -> SharedKernel:
-    """Return a kernel's own distinct values and where each stands."""
-    values, indices = np.unique(kernel, return_inverse=True)
-    return SharedKernel(values.astype(np.float32), indices.reshape(kernel.shape).astype(np.int32))
-
-
-def share_kernel(
-    kernel: npt.NDArray[np.floating],
-    clusters: int,
-    *,
-    keep_zeros: bool,
-    initialization: str = "kmeans",
-) -> SharedKernel:
-    """Return the kernel with at most ``clusters`` distinct values.
-
-    Args:
-        kernel: Any shape.
-        clusters: Most distinct values, ``>= 2``; zero is one of them if kept.
-        keep_zeros: Zero entries stay zero and other entries do not become zero.
-        initialization: ``kmeans`` or ``linear``.
-
-    Returns:
-        Values and indices.
-    """
-    flat = np.asarray(kernel, np.float64).ravel()
-    moving = flat != 0 if keep_zeros else np.ones(flat.shape, bool)
-    values = _centroids(
-        flat[moving], clusters - int(keep_zeros), with_lloyd=initialization == "kmeans"
-    )
-    indices = np.zeros(flat.shape, np.int32)
-    indices[moving] = _nearest(flat[moving], values)
-    if keep_zeros:
-        values = np.append(values, 0.0)
-        indices[~moving] = values.size - 1
-    return SharedKernel(values.astype(np.float32), indices.reshape(kernel.shape))
-
-
-def share_channels(
-    kernel: npt.NDArray[np.floating],
-    clusters: int,
-    *,
-    keep_zeros: bool,
-    initialization: str = "kmeans",
-) -> SharedKernel:
-    """Return the kernel with its own values for each entry of the last axis."""
-    indices = np.zeros(kernel.shape, np.int32)
-    values: list[npt.NDArray[np.float32]] = []
-    start = 0
-    for channel in range(kernel.shape[-1]):
-        part = share_kernel(
-            kernel[..., channel], clusters, keep_zeros=keep_zeros, initialization=initialization
-        )
-        indices[..., channel] = part.indices + start
-        values.append(part.values)
-        start += part.values.size
-    return SharedKernel(np.concatenate(values), indices)
-
-
-def _centroids(
-    entries: npt.NDArray[np.float64], count: int, *, with_lloyd: bool
-) -> npt.NDArray[np.float64]:
-    """Return at most ``count`` values: Lloyd's k-means from a linear start, sorted.
-
-    A linear start keeps the large weights, which matter most, near a value of their
-    own (Deep Compression, section 3.2).
-    """
-    distinct = np.unique(entries)
-    if distinct.size <= count:
-        return distinct
-    values = np.linspace(distinct[0], distinct[-1], count)
-    if not with_lloyd:
-        return values
-    ordered = np.sort(entries)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    for _ in range(100):
-        cuts = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
-        edges = np.concatenate([[0], cuts, [ordered.size]])
-        counts = np.diff(edges)
-        means = np.diff(sums[edges]) / np.maximum(counts, 1)
-        moved = np.where(counts > 0, means, values)
-        if not counts.all():
-            # A value that nobody takes goes to the entry that is served worst.
-            errors = np.abs(ordered - moved[np.repeat(np.arange(count), counts)])
-            moved[np.argmin(counts)] = ordered[np.argmax(errors)]
-        moved = np.sort(moved)
-        if np.array_equal(moved, values):
-            break
-        values = moved
-    return values
-
-
-def _nearest(
-    entries: npt.NDArray[np.float64], values: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
-    return np.searchsorted((values[1:] + values[:-1]) / 2, entries)
+CUSTOM_OBJECTS: Mapping[str, Any] = {**PRUNED_OBJECTS, **QUANTIZER_OBJECTS}
 
 
 class Cluster:
@@ -159,58 +55,51 @@ class Cluster:
 
     def decide(self, model: Model) -> list[LayerDecision]:
         """Return the number of values of each layer, and why the others are skipped."""
-        layers = [layer for layer in graph.layers_of(graph.copy(model)) if layer.weights]
-        reasons = {layer.name: _reason_to_skip(layer) for layer in layers}
-        able = [name for name, reason in reasons.items() if not reason]
-        numbers = by_pattern(
-            self.settings.layers, able, self.settings.clusters, setting="cluster.layers"
-        )
-        decisions = [self._decision(layer, reasons[layer.name], numbers) for layer in layers]
-        if not any(decision.done for decision in decisions):
-            why = "; ".join(f"{entry.layer}: {entry.reason}" for entry in decisions)
-            raise InputError(f"cluster: no layer of {model.name!r} can be clustered ({why}).")
-        return decisions
+        return self._decide(graph.copy(model))
 
     def wrap(self, model: Model, context: StepContext) -> Model:
         """Return a copy whose kernels are gathered from their shared values."""
+        flat = graph.copy(model)
+        require_finite(flat)
         numbers = {
-            entry.layer: int(entry.values["clusters"]) for entry in self.decide(model) if entry.done
+            entry.layer: int(entry.values["clusters"]) for entry in self._decide(flat) if entry.done
         }
+        kernels = {layer.name: layer_kernels(layer) for layer in graph.layers_of(flat)}
         shared = {
             layer.name: {
                 name: self._share(layer, values, numbers[layer.name])
-                for name, values in layer_kernels(layer).items()
+                for name, values in kernels[layer.name].items()
             }
-            for layer in graph.layers_of(graph.copy(model))
+            for layer in graph.layers_of(flat)
             if layer.name in numbers
         }
 
         def replace(layer: Layer) -> Layer:
             if layer.name not in shared:
-                return layer
+                return holding(layer, kernels[layer.name])
             scheme = {
                 name: {
                     "bits": None,
                     "shared": int(part.values.size),
-                    "masked": self._keeps_zeros(part.values[part.indices]),
+                    "masked": self._keeps_zeros(kernels[layer.name][name]),
                 }
                 for name, part in shared[layer.name].items()
             }
             return SchemedLayer(layer, KernelScheme(scheme), name_prefix="cluster_")
 
-        def move(original: Layer, replacement: Layer) -> None:
-            if not isinstance(replacement, SchemedLayer):
-                graph.same_weights(original, replacement)
+        def move(original: Layer, replacement: Any) -> None:
+            if original.name not in shared:
+                give_weights(original, replacement)
                 return
             replacement.take_weights(original)
-            for name, part in shared[replacement.layer.name].items():
+            for name, part in shared[original.name].items():
                 replacement.share(name, part.values, part.indices)
 
-        return graph.rebuild(model, replace, move_weights=move)
+        return graph.rebuild(flat, replace, move_weights=move)
 
     def callbacks(self) -> list[Any]:
-        """Return none: the shared values train like any weight."""
-        return []
+        """Return tfmot's callback, for pruned layers that are kept as they are."""
+        return [UpdatePruningStep()]
 
     def at_target(self, wrapped: Model) -> bool:
         """Return True: kernels are clustered from the first step on."""
@@ -219,29 +108,20 @@ class Cluster:
     def unwrap(self, wrapped: Model) -> Model:
         """Return the plain model with the shared values written into its kernels."""
         with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
-            return graph.rebuild(wrapped, plain_layer, move_weights=settled_weights)
+            return graph.rebuild(wrapped, plain_layer, move_weights=settle_weights)
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return the distinct values of every kernel; too many, or lost zeros, is an error."""
-        old = {layer.name: layer for layer in graph.layers_of(graph.copy(before))}
-        new = {layer.name: layer for layer in graph.layers_of(after)}
-        measured = []
-        for entry in self.decide(before):
-            kernels = layer_kernels(new[entry.layer])
-            if not kernels:
-                measured.append(entry)
-                continue
-            most = max(unique_values(values) for values in kernels.values())
-            values = {
-                **entry.values,
-                "unique_values": most,
-                "zero_fraction": zero_fraction(kernels),
-            }
+        flat = graph.copy(before)
+        old = {layer.name: layer_kernels(layer) for layer in graph.layers_of(flat)}
+        new = {layer.name: layer_kernels(layer) for layer in graph.layers_of(after)}
+        decisions = self._decide(flat)
+        for entry in decisions:
             if entry.done:
-                self._require(entry, kernels, layer_kernels(old[entry.layer]))
-            measured.append(
-                LayerDecision(entry.layer, entry.kind, entry.done, entry.reason, values)
-            )
+                self._require(entry, new[entry.layer], old[entry.layer])
+        left = {entry.layer: old[entry.layer] for entry in decisions if not entry.done}
+        require_kept(left, new, step="cluster")
+        measured = [_measured(entry, new[entry.layer]) for entry in decisions]
         done = [entry for entry in measured if entry.done]
         return Measurement(
             evidence={
@@ -251,6 +131,20 @@ class Cluster:
             },
             layers=measured,
         )
+
+    def _decide(self, flat: Model) -> list[LayerDecision]:
+        require_unwrapped(graph.layers_of(flat), flat, step="cluster")
+        layers = [layer for layer in graph.layers_of(flat) if layer.weights]
+        reasons = {layer.name: _reason_to_skip(layer) for layer in layers}
+        numbers = by_pattern(
+            self.settings.layers, reasons, self.settings.clusters, setting="cluster.layers"
+        )
+        decisions = [self._decision(layer, reasons[layer.name], numbers) for layer in layers]
+        if not any(decision.done for decision in decisions):
+            why = "; ".join(f"{entry.layer}: {entry.reason}" for entry in decisions)
+            why = why or "it has no weights"
+            raise InputError(f"cluster: no layer of {flat.name!r} can be clustered ({why}).")
+        return decisions
 
     def _require(
         self,
@@ -274,6 +168,11 @@ class Cluster:
                     f"cluster: layer {entry.layer!r} lost zeros: "
                     f"{zero_fraction({name: before[name]}):.4f} before, "
                     f"{zero_fraction({name: values}):.4f} after."
+                )
+            if np.any(before[name]) and not np.any(values):
+                raise VerificationError(
+                    f"cluster: every weight of layer {entry.layer!r} became zero. Ask for more "
+                    "values."
                 )
 
     def _share(self, layer: Layer, values: np.ndarray, clusters: int) -> SharedKernel:
@@ -323,27 +222,20 @@ class Cluster:
         )
 
 
-def is_pruned(kernel: npt.NDArray[np.floating]) -> bool:
-    """Return whether so many entries are exactly zero that a step must have put them there."""
-    return zero_fraction({"": kernel}) > _PRUNED
-
-
-def plain_layer(layer: Layer) -> Layer:
-    """Return the layer inside a scheme, or the layer itself."""
-    return layer.layer if isinstance(layer, SchemedLayer) else layer
-
-
-def settled_weights(original: Layer, replacement: Layer) -> None:
-    """Copy weights out of a scheme, kernels as they are computed with."""
-    if isinstance(original, SchemedLayer):
-        original.give_weights(replacement)
-    else:
-        graph.same_weights(original, replacement)
+def _measured(entry: LayerDecision, kernels: Mapping[str, np.ndarray]) -> LayerDecision:
+    if not kernels:
+        return entry
+    values = {
+        **entry.values,
+        "unique_values": max(unique_values(kernel) for kernel in kernels.values()),
+        "zero_fraction": zero_fraction(kernels),
+    }
+    return LayerDecision(entry.layer, entry.kind, entry.done, entry.reason, values)
 
 
 def _reason_to_skip(layer: Layer) -> str:
-    if type(layer) not in _CLUSTERED:
-        if not layer_kernels(layer) and not isinstance(layer, keras.layers.RNN):
+    if type(layer) not in SCHEMED_TYPES:
+        if not layer_kernels(layer):
             return "has no kernel; biases and norms are never clustered"
         return f"no rule to cluster the layer type {type(layer).__name__}"
     return "" if layer.trainable else "frozen"

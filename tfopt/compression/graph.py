@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt.compression.layer_copy import copy_layer, same_weights
 from tfopt.errors import ModelError
 from tfopt.legacy_keras import Layer, Model, keras, require_model
 
@@ -84,6 +85,7 @@ def twin(model: Model, *, dtype: str | None = None) -> tuple[Model, Callable[[],
             copied._nested_outputs,
         )
         copied = keras.Model(copied._nested_inputs, outputs, name=model.name)
+        copied.output_names = list(model.output_names)
     return copied, bring_back
 
 
@@ -117,23 +119,53 @@ def rebuild(
     require_model(model)
     builder = _Rebuild(replace=replace, after=after, dtype=dtype)
     outputs = builder.run(model)
-    rebuilt = keras.Model(inputs=builder.inputs, outputs=outputs, name=model.name)
+    try:
+        rebuilt = keras.Model(inputs=builder.inputs, outputs=outputs, name=model.name)
+    except ValueError as error:
+        raise ModelError(f"Model {model.name!r} cannot be built again: {error}") from error
+    # Losses and metrics may be given by output name, which follows the last layer's name.
+    rebuilt.output_names = list(model.output_names)
     move = move_weights or same_weights
     for original, replacement in builder.replaced:
         move(original, replacement)
     return rebuilt
 
 
+_KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+_PARTS = (
+    "cell",
+    "forward_layer",
+    "backward_layer",
+    "_query_dense",
+    "_key_dense",
+    "_value_dense",
+    "_output_dense",
+)
+
+
 def kernels_of(layer: Layer) -> Mapping[str, Any]:
-    """Return the layer's weight matrices, attribute name to variable.
+    """Return the layer's weight matrices, attribute path (``cell.kernel``) to variable.
 
     Biases, norms and statistics are not among them: they are never pruned or clustered.
     """
-    return {
+    found = {
         name: variable
-        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
-        if (variable := getattr(layer, name, None)) is not None and hasattr(variable, "assign")
+        for name in _KERNELS
+        if hasattr(variable := getattr(layer, name, None), "assign")
     }
+    for path, part in _parts_of(layer):
+        found.update({f"{path}.{name}": variable for name, variable in kernels_of(part).items()})
+    return found
+
+
+def _parts_of(layer: Layer) -> list[tuple[str, Layer]]:
+    """Return the layers inside a layer that hold its kernels, each with its attribute path."""
+    if type(layer) is keras.layers.TimeDistributed:
+        return [("layer", layer.layer)]
+    if isinstance(layer, keras.layers.StackedRNNCells):
+        return [(f"cells.{number}", cell) for number, cell in enumerate(layer.cells)]
+    parts = ((name, getattr(layer, name, None)) for name in _PARTS)
+    return [(name, part) for name, part in parts if isinstance(part, keras.layers.Layer)]
 
 
 class _Rebuild:
@@ -172,6 +204,7 @@ class _Rebuild:
         for node in _nodes(model):
             if node.is_input:
                 continue
+            _require_movable(node)
             args, kwargs = tf.nest.map_structure(new_for, (node.call_args, node.call_kwargs))
             if training is not None and node.layer._call_spec.expects_training_arg:
                 kwargs.setdefault("training", training)
@@ -190,7 +223,7 @@ class _Rebuild:
         fresh, call = self._call_for(layer, path)
         try:
             outputs = call(*args, **kwargs)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
             raise ModelError(
                 f"Layer {layer.name!r} ({type(layer).__name__}) cannot be called on a copy of "
                 f"its own inputs: {error}"
@@ -200,7 +233,13 @@ class _Rebuild:
     def _input(self, tensor: Any) -> tuple[Any, Any]:
         """Return the new input, and what the graph goes on with."""
         name = self._unique(tensor._keras_history.layer.name)
-        new = keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name)
+        new = keras.Input(
+            batch_shape=tuple(tensor.shape),
+            dtype=tensor.dtype,
+            sparse=isinstance(tensor.type_spec, tf.SparseTensorSpec),
+            ragged=isinstance(tensor.type_spec, tf.RaggedTensorSpec),
+            name=name,
+        )
         return new, self._after(new._keras_history.layer, new)
 
     def _call_for(self, layer: Layer, path: Sequence[str]) -> tuple[Layer, Call]:
@@ -222,47 +261,6 @@ class _Rebuild:
         return candidate
 
 
-def copy_layer(layer: Layer, *, name: str, dtype: str | None = None) -> Layer:
-    """Return an unbuilt copy of a layer under a name.
-
-    Raises:
-        ModelError: If the layer cannot be made again from its config.
-    """
-    if type(layer) is keras.layers.Lambda:
-        # Its config holds marshalled code, which tf_keras rightly refuses to run.
-        return keras.layers.Lambda(
-            layer.function,
-            output_shape=layer._output_shape,
-            mask=layer.mask,
-            arguments=layer.arguments,
-            name=name,
-        )
-    try:
-        config = layer.get_config()
-        config["name"] = name
-        if dtype is not None and "dtype" in config and not _is_integer(layer):
-            config["dtype"] = dtype
-        return type(layer).from_config(config)
-    except (TypeError, ValueError, NotImplementedError, KeyError, AttributeError) as error:
-        raise ModelError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its config: "
-            f"{error}. Give the class a get_config() that returns every constructor argument."
-        ) from error
-
-
-def _is_integer(layer: Layer) -> bool:
-    return bool(layer.dtype) and tf.as_dtype(layer.dtype).is_integer
-
-
-def same_weights(original: Layer, replacement: Any) -> None:
-    """Copy all weights in order."""
-    if not original.weights:
-        return
-    replacement.set_weights(original.get_weights())
-    if hasattr(replacement, "finalize_state"):
-        replacement.finalize_state()
-
-
 def _nodes(model: Model) -> list[Any]:
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
@@ -270,3 +268,24 @@ def _nodes(model: Model) -> list[Any]:
 
 def _is_nested(layer: Layer) -> bool:
     return isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False)
+
+
+def _require_movable(node: Any) -> None:
+    """Raise if a call would lose something, or keep hold of the original, in a new graph."""
+    layer = node.layer
+    if type(layer).__name__ in ("AddLoss", "AddMetric"):
+        raise ModelError(
+            "The model has a loss or metric added by model.add_loss or model.add_metric, which a "
+            "copy would lose. Call self.add_loss in a layer instead."
+        )
+    for value in tf.nest.flatten((node.call_args, node.call_kwargs)):
+        if isinstance(value, tf.Variable):
+            raise ModelError(
+                f"Layer {layer.name!r} is called on the variable {value.name!r} of another layer "
+                "(tied weights), which a copy cannot follow. Put both uses into one layer."
+            )
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise ModelError(
+            f"Layer {layer.name!r} works on data_format='channels_first', which neither "
+            "TensorFlow on a CPU nor LiteRT runs. Build the model with 'channels_last'."
+        )

@@ -10,12 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.compression import graph
-from tfopt.compression.cluster import is_pruned
-from tfopt.compression.measure import unique_values
+from tfopt.compression.measure import is_clustered, is_pruned, unique_values
 from tfopt.errors import InputError
 from tfopt.legacy_keras import Model
 
-_CLUSTERED_WEIGHTS = 256
+_CLUSTERED_WEIGHTS = 64
 """Kernels below this size may have few distinct values by chance."""
 
 
@@ -29,9 +28,9 @@ def require_trainable(model: Model) -> None:
         for name, variable in graph.kernels_of(layer).items():
             values = np.asarray(variable)
             kept = values[values != 0]
-            if not layer.trainable or kept.size < _CLUSTERED_WEIGHTS:
+            if not layer.trainable or kept.size < _CLUSTERED_WEIGHTS or np.all(kept == kept[0]):
                 continue
-            if 8 * unique_values(kept) <= kept.size:
+            if is_clustered(values):
                 raise InputError(
                     f"Layer {layer.name!r} is clustered: its {name} of {kept.size} weights holds "
                     f"{unique_values(kept)} distinct values, which ordinary training would "
@@ -53,8 +52,9 @@ def held(model: Model) -> Iterator[int]:
         The number of kernels held.
     """
     pruned = [
-        variable
-        for layer in model.layers
+        # Under mixed precision the optimizer sees the variable inside.
+        getattr(variable, "_variable", variable)
+        for layer in graph.layers_of(model)
         for variable in graph.kernels_of(layer).values()
         if is_pruned(np.asarray(variable))
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt.compression import graph
+from tfopt.errors import ModelError
 from tfopt.legacy_keras import Layer, Model
 from tfopt.results import WeightHistogram
 
@@ -45,6 +46,78 @@ def unique_values(values: npt.NDArray[np.floating]) -> int:
     return int(np.unique(values).size)
 
 
+_PRUNED = 0.05
+"""Share of exact zeros above which a kernel counts as pruned; training leaves none."""
+
+_CLUSTERED = 0.75
+"""Distinct values over weights below which a kernel counts as clustered."""
+
+_MOST_SHARED_VALUES = 2**18
+"""float32 kernels of millions of weights repeat values by chance, but hold more than these."""
+
+_FEW_VALUES = 64
+
+
+def is_pruned(kernel: npt.NDArray[np.floating]) -> bool:
+    """Return whether so many entries are exactly zero that a step must have put them there.
+
+    Kernels that are all zero (a common start of a last layer), identity kernels, and
+    whole rows of zeros (words without a vector in an embedding) are no pruning.
+
+    Example:
+        >>> is_pruned(np.array([[0.0, 2.0], [0.5, 0.0]])), is_pruned(np.zeros((2, 2)))
+        (True, False)
+    """
+    rows = kernel.reshape(-1, kernel.shape[-1]) if kernel.ndim > 1 else kernel.reshape(1, -1)
+    if rows.shape[-1] > 1:
+        rows = rows[np.any(rows != 0, axis=1)]
+    kept = rows[rows != 0]
+    return bool(kept.size and zero_fraction({"": rows}) > _PRUNED and np.any(kept != 1))
+
+
+def is_clustered(kernel: npt.NDArray[np.floating]) -> bool:
+    """Return whether a kernel holds so few distinct values that a step must have made them.
+
+    Zeros do not count, since a pruned kernel repeats nothing else. Constant and identity
+    kernels, and kernels read from a float16 or bfloat16 file, repeat values too, and are
+    not clustered.
+
+    Example:
+        >>> is_clustered(np.array([0.1, 0.7, 0.1, 0.7])), is_clustered(np.array([0.0, 0.1, 0.0]))
+        (True, False)
+    """
+    kept = kernel[kernel != 0]
+    count = unique_values(kept)
+    if count + (kept.size < kernel.size) < 2 or np.all(kept == 1):
+        return False
+    if count > min(_CLUSTERED * kept.size, _MOST_SHARED_VALUES):
+        return False
+    return count <= _FEW_VALUES or not _is_short(kept.astype(np.float32))
+
+
+def _is_short(values: npt.NDArray[np.float32]) -> bool:
+    """Return whether all values fit float16 or bfloat16 exactly."""
+    with np.errstate(over="ignore"):
+        as_float16 = values.astype(np.float16).astype(np.float32)
+    if np.array_equal(as_float16, values):
+        return True
+    return not np.any(values.view(np.uint32) & 0xFFFF)  # bfloat16 is the upper half
+
+
+def require_finite(model: Model) -> None:
+    """Raise if a kernel of a flat model holds NaN or an infinity.
+
+    Raises:
+        ModelError: With the layer's name.
+    """
+    for name, values in model_kernels(model).items():
+        if not np.all(np.isfinite(values)):
+            raise ModelError(
+                f"The weights {name!r} of model {model.name!r} are not finite. Train it again with "
+                "a lower learning rate, or load an earlier file."
+            )
+
+
 def layer_kernels(layer: Layer) -> dict[str, npt.NDArray[np.floating]]:
     """Return a layer's kernels as arrays, attribute name to values."""
     return {name: np.asarray(variable) for name, variable in graph.kernels_of(layer).items()}
@@ -69,7 +142,7 @@ def weight_histograms(before: Kernels, after: Kernels, *, bins: int = 40) -> lis
     """
     histograms = []
     for name in before:
-        if name not in after or before[name].size != after[name].size:
+        if name not in after or before[name].size != after[name].size or not before[name].size:
             continue
         both = np.concatenate([before[name].ravel(), after[name].ravel()])
         edges = np.histogram_bin_edges(both, bins=bins)

@@ -27,6 +27,7 @@ class Role(Enum):
     """What a layer is to the integer kernels."""
 
     INPUT = "input"
+    INDICES = "works on integers already"
     KERNEL = "kernel"
     FOLDED = "folded into the layer before"
     INTEGER = "integer kernel"
@@ -36,6 +37,8 @@ class Role(Enum):
 
 
 KERNEL_LAYERS = (_L.Dense, _L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
+
+_BEFORE_NORMALIZATION = (_L.Conv2D, _L.DepthwiseConv2D)
 
 _INTEGER_LAYERS = (
     _L.Add,
@@ -149,17 +152,19 @@ def _role(
     kind = type(layer)
     if kind is _L.InputLayer:
         return Role.INPUT, ""
-    if not tf.as_dtype(layer.compute_dtype or "float32").is_floating:
-        return Role.FLOAT, "works on integers already"
+    if not _is_float(layer):
+        return Role.INDICES, ""
     if kind in KERNEL_LAYERS:
         return Role.KERNEL, ""
-    # What can be folded is read by nobody else before.
-    alone = len(sources) == 1 and len(readers[sources[0]]) == 1
+    # What can be folded is read by nobody else before, in every call of a shared layer.
+    alone = readers[sources[0]] == [layer.name] * len(sources)
     before, before_role = layers[sources[0]], roles[sources[0]]
     if kind is _L.BatchNormalization:
-        if alone and type(before) in KERNEL_LAYERS and before_role is Role.KERNEL:
-            return Role.FOLDED, ""
-        return Role.FLOAT, "batch normalization that follows no convolution cannot be folded"
+        if alone and type(before) in _BEFORE_NORMALIZATION and before_role is Role.KERNEL:
+            if _is_over_channels(layer):
+                return Role.FOLDED, ""
+            return Role.FLOAT, "batch normalization over another axis than the last"
+        return Role.FLOAT, "LiteRT folds batch normalization only into a convolution before it"
     if (
         _activation_name(layer) in _FOLDED_ACTIVATIONS
         and alone
@@ -182,6 +187,8 @@ def _role_by_kind(layer: Layer) -> tuple[Role, str]:
     ):
         return Role.INTEGER, ""
     what = f"layer type {kind.__name__}"
+    if kind is _L.ReLU:
+        what = "a ReLU with a slope, a threshold or a limit other than 6"
     if operator:
         what = f"operator tf.{operator}"
     elif activation:
@@ -208,7 +215,7 @@ def _is_rounded(
         return False
     if role in (Role.INPUT, Role.FLOAT):
         return _is_float(layers[name]) and _feeds_integers(name, roles, readers, set())
-    if len(readers[name]) == 1 and (reader := readers[name][0]) != "<output>":
+    if len(set(readers[name])) == 1 and (reader := readers[name][0]) != "<output>":
         # The range belongs behind what is folded in, and a concatenation imposes its own.
         return roles[reader] is not Role.FOLDED and not (
             type(layers[reader]) is _L.Concatenate and roles[reader] is Role.INTEGER
@@ -235,8 +242,12 @@ def _feeds_integers(
 
 
 def _is_float(layer: Layer) -> bool:
-    outputs = tf.nest.flatten(layer.get_output_at(0))
-    return len(outputs) == 1 and outputs[0].dtype.is_floating
+    return any(tensor.dtype.is_floating for tensor in tf.nest.flatten(layer.get_output_at(0)))
+
+
+def _is_over_channels(layer: Layer) -> bool:
+    """Return whether a batch normalization has one scale for each entry of the last axis."""
+    return list(layer.axis) == [len(layer.get_input_shape_at(0)) - 1]
 
 
 def _activation_name(layer: Layer) -> str | None:

@@ -1,156 +1,21 @@
-"""The tfmot quantizers and configs that tfopt puts into a model.
-
-tfmot's own quantizers start at ranges of +-6, keep masks and clusters as constants that a
-reload drops, and share one mutable quantizer between all layers of a kind
-(``prune_preserve_quantize_registry.py``, ``cluster_preserve_quantize_registry.py`` of
-tfmot 0.8.1). These keep every piece of state in a variable of the wrapper, so a model in
-the middle of a step saves, loads and resumes.
-"""
+"""The layers that tfopt wraps around, or puts between, those of a model to quantize it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from tfopt.compression.rounding import ActivationQuantizer, KernelQuantizer
 from tfopt.compression.tfmot_door import (
     QuantizeConfig,
     QuantizeLayer,
     Quantizer,
     QuantizeWrapperV2,
-    quant_ops,
 )
+from tfopt.compression.wrapping import SeeThrough
 from tfopt.legacy_keras import Layer
-
-EMA_DECAY = 0.99
-"""Decay of activation ranges. tfmot's 0.999 is for ranges that start at +-6; these start
-calibrated and only have to follow the weights."""
-
-
-class ActivationQuantizer(Quantizer):
-    """Emulate 8-bit activations, with a range that is first observed, then averaged.
-
-    Attributes:
-        observing: While true, values pass unchanged and each batch's smallest and
-            largest value are kept in ``seen``.
-        seen: ``(min, max)`` of each observed batch.
-    """
-
-    def __init__(self) -> None:
-        self.observing = False
-        self.seen: list[tuple[float, float]] = []
-
-    def build(self, tensor_shape: Any, name: str, layer: Layer) -> dict[str, Any]:
-        """Add the range to the layer; an uncalibrated range is empty, not +-6."""
-        return {
-            f"{end}_var": layer.add_weight(
-                f"{name}_{end}", shape=(), initializer="zeros", trainable=False
-            )
-            for end in ("min", "max")
-        }
-
-    def __call__(self, inputs: Any, training: Any, weights: Mapping[str, Any], **_: Any) -> Any:
-        """Return ``inputs`` rounded to 256 levels within the range."""
-        if self.observing:
-            self.seen.append((float(tf.reduce_min(inputs)), float(tf.reduce_max(inputs))))
-            return inputs
-        return quant_ops.MovingAvgQuantize(
-            inputs,
-            weights["min_var"],
-            weights["max_var"],
-            ema_decay=EMA_DECAY,
-            is_training=training,
-            num_bits=8,
-            symmetric=False,
-            narrow_range=False,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return an empty config: all state is in variables."""
-        return {}
-
-
-class KernelQuantizer(Quantizer):
-    """Emulate an 8-bit kernel, and keep the zeros and shared values it came with.
-
-    Args:
-        bits: 8, or None to share values without rounding (the ``cluster`` step).
-        channels: Where the ranges are: ``none`` gives the kernel one; ``last`` one for
-            each entry of the last axis; ``depthwise`` one for each pair of the last two
-            axes (input channel, multiplier). tfmot 0.8.1 gives a depthwise kernel as
-            many ranges as its multiplier, which is one; LiteRT has one a channel.
-        masked: Zeros of the kernel stay zero.
-        shared: Number of distinct values the kernel is gathered from; 0 trains every
-            entry on its own.
-    """
-
-    def __init__(
-        self,
-        *,
-        bits: int | None = 8,
-        channels: str = "none",
-        masked: bool = False,
-        shared: int = 0,
-    ) -> None:
-        self.bits = bits
-        self.channels = channels
-        self.masked = masked
-        self.shared = shared
-
-    def build(self, tensor_shape: Any, name: str, layer: Layer) -> dict[str, Any]:
-        """Add range, mask, shared values and their indices to the layer."""
-        weights: dict[str, Any] = {}
-
-        def add(key: str, shape: Any, *, trainable: bool = False, dtype: str = "float32") -> None:
-            initial = "ones" if key == "mask" else "zeros"
-            weights[key] = layer.add_weight(
-                f"{name}_{key}", shape=shape, initializer=initial, trainable=trainable, dtype=dtype
-            )
-
-        if self.bits:
-            counted = {"none": 0, "last": 1, "depthwise": 2}[self.channels]
-            ends = (math.prod(tensor_shape[-counted:]),) if counted else ()
-            add("min_var", ends)
-            add("max_var", ends)
-        if self.masked:
-            add("mask", tensor_shape)
-        if self.shared:
-            add("values", (self.shared,), trainable=True)
-            add("indices", tensor_shape, dtype="int32")
-        return weights
-
-    def __call__(self, inputs: Any, training: Any, weights: Mapping[str, Any], **_: Any) -> Any:
-        """Return the kernel that the layer computes with."""
-        kernel = self.effective(inputs, weights)
-        if not self.bits:
-            return kernel
-        shape = kernel.shape
-        if self.channels == "depthwise":
-            kernel = tf.reshape(kernel, (-1, shape[-2] * shape[-1]))
-        rounded = quant_ops.LastValueQuantize(
-            kernel,
-            weights["min_var"],
-            weights["max_var"],
-            is_training=training,
-            num_bits=self.bits,
-            per_channel=self.channels != "none",
-            symmetric=True,
-            narrow_range=True,
-        )
-        return tf.reshape(rounded, shape)
-
-    def effective(self, inputs: Any, weights: Mapping[str, Any]) -> Any:
-        """Return the kernel before rounding: gathered from its values, zeros kept."""
-        kernel = tf.gather(weights["values"], weights["indices"]) if self.shared else inputs
-        return kernel * weights["mask"] if self.masked else kernel
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments."""
-        names = ("bits", "channels", "masked", "shared")
-        return {name: getattr(self, name) for name in names}
 
 
 class KernelScheme(QuantizeConfig):
@@ -190,8 +55,20 @@ class KernelScheme(QuantizeConfig):
         return {"kernels": self.kernels}
 
 
-class SchemedLayer(QuantizeWrapperV2):
-    """A layer whose kernels pass through a ``KernelScheme`` on every call."""
+class SchemedLayer(SeeThrough, QuantizeWrapperV2):
+    """A layer whose kernels pass through a ``KernelScheme`` on every call.
+
+    Regularizers and constraints of a kernel that is gathered from shared values act on
+    the kernel it replaces, and so on nothing; all others work as before.
+    """
+
+    def __init__(self, layer: Layer, *args: Any, **settings: Any) -> None:
+        super().__init__(layer, *args, **{"dtype": layer.dtype_policy, **settings})
+        self.show_layer()
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None, **arguments: Any) -> Any:
+        """Return the outputs of the layer with its effective kernels."""
+        return super().call(inputs, training=training, **self.mask_arguments(mask), **arguments)
 
     @property
     def trainable_weights(self) -> list[Any]:
@@ -259,6 +136,13 @@ class SchemedLayer(QuantizeWrapperV2):
             for name, (kernel, quantizer, state) in self.kernels().items()
         }
 
+    def rounded_kernels(self) -> dict[str, np.ndarray]:
+        """Return each kernel as the layer computes with it, after rounding."""
+        return {
+            name: np.asarray(quantizer(kernel, training=False, weights=state))
+            for name, (kernel, quantizer, state) in self.kernels().items()
+        }
+
 
 def _without(weights: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
     ids = {id(weight) for weight in removed}
@@ -269,7 +153,9 @@ class RangeLayer(QuantizeLayer):
     """A layer that emulates an 8-bit tensor, built once and configured by nothing."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(ActivationQuantizer(), **settings)
+        # Fake quantization has no float16 kernel, so a mixed global policy must not reach it.
+        super().__init__(ActivationQuantizer(), **{"dtype": "float32", **settings})
+        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Add the range; tfmot's layer does not say that it is built, and a load adds it twice."""

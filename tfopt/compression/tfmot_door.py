@@ -33,6 +33,7 @@ try:
     from tensorflow_model_optimization.python.core.sparsity.keras.pruning_callbacks import (
         UpdatePruningStep,
     )
+    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_impl import Pruning
     from tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule import (
         ConstantSparsity,
         PolynomialDecay,
@@ -51,6 +52,7 @@ __all__ = [
     "PolynomialDecay",
     "PruneLowMagnitude",
     "PruneRegistry",
+    "Pruning",
     "QuantizeConfig",
     "QuantizeLayer",
     "QuantizeWrapperV2",

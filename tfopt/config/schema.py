@@ -5,22 +5,68 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from tfopt.config.fit import (
+    ConstantRate,
+    CosineRate,
+    EarlyStopping,
+    ExponentialRate,
+    Fit,
+    GradientClip,
+    LearningRate,
+    Optimizer,
+    PlateauRate,
+    RateSchedule,
+    StepRate,
+    Train,
+)
+from tfopt.config.section import Section
+
+__all__ = [
+    "Augment",
+    "ClusterStep",
+    "ConstantRate",
+    "CosineRate",
+    "Data",
+    "EarlyStopping",
+    "ExponentialRate",
+    "Export",
+    "Fit",
+    "Gate",
+    "GradientClip",
+    "LitertExport",
+    "MetricName",
+    "Model",
+    "Optimizer",
+    "PlateauRate",
+    "Precision",
+    "Preprocess",
+    "PruneStep",
+    "QuantizeStep",
+    "RateSchedule",
+    "Recipe",
+    "Section",
+    "Step",
+    "StepRate",
+    "Strategy",
+    "Train",
+]
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8_io", "int16x8"]
-OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "adamax", "lion"]
 Initializer = Literal[
     "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal"
 ]
 MetricName = Literal[
     "auto", "accuracy", "top_5_accuracy", "mean_squared_error", "mean_absolute_error"
 ]
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augment(Section):
@@ -146,180 +192,6 @@ class Model(Section):
         return self
 
 
-class ConstantRate(Section):
-    """A learning rate that stays the same."""
-
-    schedule: Literal["constant"]
-    peak: float = Field(gt=0)
-
-
-class CosineRate(Section):
-    """Linear warm-up to ``peak``, then half a cosine down to ``peak * floor``.
-
-    Attributes:
-        peak: Highest learning rate.
-        warmup_fraction: Share of all steps spent warming up.
-        floor: Last learning rate over the peak.
-    """
-
-    schedule: Literal["cosine"]
-    peak: float = Field(gt=0)
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    floor: float = Field(0.0, ge=0, le=1)
-
-
-class ExponentialRate(Section):
-    """Multiply by ``decay`` smoothly, once every ``every_epochs`` epochs."""
-
-    schedule: Literal["exponential"]
-    peak: float = Field(gt=0)
-    decay: float = Field(0.9, gt=0, le=1)
-    every_epochs: float = Field(1.0, gt=0)
-
-
-class StepRate(Section):
-    """Multiply by ``decay`` at each of the given epochs."""
-
-    schedule: Literal["step"]
-    peak: float = Field(gt=0)
-    decay: float = Field(0.1, gt=0, le=1)
-    at_epochs: tuple[float, ...] = Field(min_length=1)
-
-
-class PlateauRate(Section):
-    """Multiply by ``decay`` when ``monitor`` has not improved for ``patience`` epochs."""
-
-    schedule: Literal["plateau"]
-    peak: float = Field(gt=0)
-    decay: float = Field(0.5, gt=0, lt=1)
-    patience: int = Field(3, ge=1)
-    floor: float = Field(0.0, ge=0, le=1)
-    monitor: Literal["loss", "val_loss"] = "loss"
-
-
-RateSchedule = Annotated[
-    ConstantRate | CosineRate | ExponentialRate | StepRate | PlateauRate,
-    Field(discriminator="schedule"),
-]
-
-
-def _rate_from_number(raw: Any) -> Any:
-    is_number = isinstance(raw, int | float | str) and not isinstance(raw, bool)
-    return {"schedule": "constant", "peak": raw} if is_number else raw
-
-
-LearningRate = Annotated[
-    RateSchedule,
-    BeforeValidator(_rate_from_number, json_schema_input_type=float | RateSchedule),
-]
-"""A schedule; a bare number means a constant rate."""
-
-
-class Optimizer(Section):
-    """An optimizer with settings of its own; a plain name takes the defaults.
-
-    Attributes:
-        name: Optimizer name.
-        momentum: Momentum of ``sgd`` and ``rmsprop``.
-        nesterov: Nesterov's form of momentum, for ``sgd``.
-        weight_decay: Decoupled weight decay on kernels (not on biases or norms).
-        beta_1: First-moment decay of the Adam family.
-        beta_2: Second-moment decay of the Adam family.
-        epsilon: Added to the denominator.
-        ema: Decay of an exponential moving average of the weights, taken at the end.
-    """
-
-    name: OptimizerName = "adam"
-    momentum: float | None = Field(None, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float | None = Field(None, ge=0)
-    beta_1: float | None = Field(None, ge=0, lt=1)
-    beta_2: float | None = Field(None, ge=0, lt=1)
-    epsilon: float | None = Field(None, gt=0)
-    ema: float | None = Field(None, gt=0, lt=1)
-
-
-def _optimizer_from_name(raw: Any) -> Any:
-    return {"name": raw} if isinstance(raw, str) else raw
-
-
-AnyOptimizer = Annotated[
-    Optimizer,
-    BeforeValidator(_optimizer_from_name, json_schema_input_type=OptimizerName | Optimizer),
-]
-"""An optimizer; a bare name takes the defaults."""
-
-
-class GradientClip(Section):
-    """Gradient clipping; set exactly one limit.
-
-    Attributes:
-        norm: Largest Euclidean norm of each gradient.
-        global_norm: Largest Euclidean norm of all gradients together.
-        value: Largest magnitude of each entry.
-    """
-
-    norm: float | None = Field(None, gt=0)
-    global_norm: float | None = Field(None, gt=0)
-    value: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> GradientClip:
-        if sum(limit is not None for limit in (self.norm, self.global_norm, self.value)) != 1:
-            raise ValueError("set exactly one of norm, global_norm and value")
-        return self
-
-
-class EarlyStopping(Section):
-    """Stop when ``monitor`` has not improved by ``min_delta`` for ``patience`` epochs."""
-
-    monitor: Literal["loss", "val_loss", "val_metric"] = "val_loss"
-    patience: int = Field(5, ge=1)
-    min_delta: float = Field(0.0, ge=0)
-
-
-class Fit(Section):
-    """Settings that every training stage shares.
-
-    Attributes:
-        epochs: Passes over the training data.
-        optimizer: A name, or a mapping with settings.
-        learning_rate: A number, or a mapping with ``schedule``.
-        gradient_clip: Gradient clipping.
-        early_stopping: Stop before ``epochs``; only epochs at target count.
-        keep: Weights kept at the end: of the last epoch, or of the best epoch on the
-            validation rows among the epochs at target.
-    """
-
-    epochs: int = Field(ge=0)
-    optimizer: AnyOptimizer = Optimizer()
-    learning_rate: LearningRate
-    gradient_clip: GradientClip | None = None
-    early_stopping: EarlyStopping | None = None
-    keep: Literal["last", "best"] = "last"
-
-
-class Train(Fit):
-    """Training of the float model.
-
-    Attributes:
-        loss: ``auto`` reads it off the model's output and the labels.
-        label_smoothing: Share of the target moved from the true class to all classes.
-        precision: Number format of the computation; weights stay float32. Compression
-            steps always compute in float32.
-        jit_compile: Compile the training step with XLA (float training only).
-    """
-
-    epochs: int = Field(10, ge=0)
-    learning_rate: LearningRate = CosineRate(schedule="cosine", peak=1e-3)
-    loss: Literal["auto", "cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"] = (
-        "auto"
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    jit_compile: bool = False
-
-
 class Strategy(Section):
     """How training is spread over devices and processes. One process, for now."""
 
@@ -357,13 +229,23 @@ class PruneStep(Fit):
         if self.begin >= self.end:
             raise ValueError(f"begin ({self.begin}) must be before end ({self.end})")
         if self.pattern == "2:4":
-            changed = self.model_fields_set & {"sparsity", "schedule", "begin", "end"}
+            changed = self.model_fields_set & _FIXED_BY_2_4
             if changed:
                 raise ValueError(
                     f"pattern '2:4' fixes the sparsity at 0.5 and applies it at once; remove "
                     f"{', '.join(sorted(changed))}"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_2_4_fixes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the settings that the pattern fixes, so that what is written can be read."""
+        plain: dict[str, Any] = handler(self)
+        fixed = _FIXED_BY_2_4 if self.pattern == "2:4" else frozenset()
+        return {key: value for key, value in plain.items() if key not in fixed}
+
+
+_FIXED_BY_2_4 = frozenset({"sparsity", "schedule", "begin", "end"})
 
 
 class ClusterStep(Fit):
@@ -406,8 +288,17 @@ class QuantizeStep(Fit):
     calibration_examples: int = Field(512, ge=1)
 
 
+def _one_key_or_bare_name(schema: dict[str, Any]) -> None:
+    """Tell editors that an entry has one key, or is just its name."""
+    names = list(schema["properties"])
+    entry = {key: schema.pop(key) for key in ("type", "properties", "additionalProperties")}
+    schema["anyOf"] = [{"enum": names}, {**entry, "minProperties": 1, "maxProperties": 1}]
+
+
 class Step(Section):
     """One entry of ``steps``: exactly one of the keys below."""
+
+    model_config = ConfigDict(json_schema_extra=_one_key_or_bare_name)
 
     prune: PruneStep | None = None
     cluster: ClusterStep | None = None
@@ -468,6 +359,8 @@ class LitertExport(Section):
 class Export(Section):
     """One entry of ``export``: exactly one of the keys below."""
 
+    model_config = ConfigDict(json_schema_extra=_one_key_or_bare_name)
+
     litert: LitertExport | None = None
 
     @model_validator(mode="before")
@@ -479,7 +372,7 @@ class Export(Section):
     @model_validator(mode="after")
     def _one_key(self) -> Export:
         if self.litert is None:
-            raise ValueError("write exactly one of litert in each entry")
+            raise ValueError("write litert in each entry")
         return self
 
 
@@ -492,6 +385,10 @@ class Gate(Section):
     """
 
     max_drop: float
+
+
+_EMPTY_LIST = BeforeValidator(lambda raw: () if raw is None else raw)
+"""``steps:`` with every entry commented out is a list without entries."""
 
 
 class Recipe(Section):
@@ -511,8 +408,8 @@ class Recipe(Section):
     model: Model
     train: Train | None = None
     strategy: Strategy = Strategy()
-    steps: tuple[Step, ...] = ()
-    export: tuple[Export, ...] = ()
+    steps: Annotated[tuple[Step, ...], _EMPTY_LIST] = ()
+    export: Annotated[tuple[Export, ...], _EMPTY_LIST] = ()
     gate: Gate | None = None
 
     @property

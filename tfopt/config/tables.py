@@ -14,6 +14,23 @@ SOURCES: Mapping[str, str] = {
     "tfds": "tfopt.data.tfds:load_tfds",
 }
 
+SOURCE_SETTINGS: Mapping[str, frozenset[str]] = {
+    "mnist5k": frozenset(),
+    "digits": frozenset(),
+    "npz": frozenset({"path"}),
+    "images": frozenset({"path", "image_size", "channels"}),
+    "tfrecord": frozenset({"path", "label", "image_feature", "image_size", "channels"}),
+    "csv": frozenset({"path", "label", "features"}),
+    "tfds": frozenset({"name", "image_size"}),
+}
+"""The settings of the data section that only some sources read."""
+
+SOURCES_WITH_VALIDATION = frozenset({"npz", "images"})
+"""Sources that may bring validation rows of their own, as the user's functions may."""
+
+DOTTED_SETTINGS = frozenset({"arguments"})
+"""The same, for a source that is the user's own function."""
+
 BUILDERS: Mapping[str, str] = {
     "lenet5": "tfopt.models.lenet:lenet5",
     "lenet300": "tfopt.models.lenet:lenet300",
@@ -26,8 +43,4 @@ PASSES: Mapping[str, str] = {
     "prune": "tfopt.compression.prune:Prune",
     "cluster": "tfopt.compression.cluster:Cluster",
     "quantize": "tfopt.compression.quantize:Quantize",
-}
-
-EXPORTERS: Mapping[str, str] = {
-    "litert": "tfopt.export.litert:export_litert",
 }

@@ -149,6 +149,12 @@ class ArraySplit:
 def check_count(count: int) -> int:
     """Return ``count`` if at least one row is asked for.
 
+    Args:
+        count: Rows asked for.
+
+    Returns:
+        The same number.
+
     Raises:
         DataError: If ``count < 1``.
     """

@@ -202,10 +202,6 @@ def _divisible(split: Split, settings: Data) -> Split:
     """Return a split whose row numbers mean the same rows each time.
 
     Without this, rows held out of a pipeline that shuffles would be trained on too.
-
-    Raises:
-        DataError: If the split is a pipeline that shuffles and is not to be, or cannot
-            be, kept in memory.
     """
     if not isinstance(split, StreamSplit) or split.is_stable:
         return split
@@ -219,11 +215,7 @@ def _divisible(split: Split, settings: Data) -> Split:
 
 
 def _in_fixed_order(split: Split) -> Split:
-    """Return a split that gives the same rows each time, so that models compare in pairs.
-
-    Raises:
-        DataError: If the split is a pipeline that shuffles and is too large for memory.
-    """
+    """Return a split that gives the same rows each time, so that models compare in pairs."""
     if not isinstance(split, StreamSplit) or split.is_stable:
         return split
     if memory_bytes(split) <= CACHE_LIMIT_BYTES:

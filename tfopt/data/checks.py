@@ -24,6 +24,13 @@ def as_input_arrays(value: Any, what: str) -> Nested:
 
     Floats become float32; integers and booleans keep their type.
 
+    Args:
+        value: An array, numbers in lists, or a tuple, list or dict of arrays.
+        what: How messages name it.
+
+    Returns:
+        The same structure with NumPy arrays ``(rows, ...)``; lists become tuples.
+
     Raises:
         DataError: If an array is not numeric, has no row axis, or holds NaN or infinity.
     """
@@ -35,6 +42,13 @@ def as_label_arrays(value: Any, what: str) -> tuple[Nested, tuple[str, ...] | No
 
     Integers and booleans become int64, floats float32. Text becomes the number of its
     place among the sorted distinct names.
+
+    Args:
+        value: As for inputs, or text: one name a row.
+        what: How messages name it.
+
+    Returns:
+        The labels, and the sorted class names or None.
 
     Raises:
         DataError: If an array is neither numeric nor text, has no row axis, or holds NaN
@@ -48,6 +62,12 @@ def as_label_arrays(value: Any, what: str) -> tuple[Nested, tuple[str, ...] | No
 
 def check_lengths(parts: Mapping[str, Nested]) -> int:
     """Return the common number of rows.
+
+    Args:
+        parts: Nested arrays by name.
+
+    Returns:
+        The number of rows, ``>= 1``.
 
     Raises:
         DataError: If the numbers differ, or there are no rows.
@@ -68,6 +88,10 @@ def check_lengths(parts: Mapping[str, Nested]) -> int:
 
 def check_finite(array: Array, what: str) -> None:
     """Raise if an array holds NaN or infinity.
+
+    Args:
+        array: Shape ``(rows, ...)``; only floats are looked at.
+        what: How the message names it.
 
     Raises:
         DataError: With the number of such entries and the first row that has one.

@@ -45,6 +45,12 @@ def load_csv(settings: Data) -> SourceData:
     The first line names the columns. Labels that are whole numbers stay so, other
     numbers become floats, and text becomes class numbers.
 
+    Args:
+        settings: The recipe's data section: path, label, features.
+
+    Returns:
+        All rows; the source has no evaluation rows of its own.
+
     Raises:
         DataError: If the file is missing or not a table, a column is not there, or a
             cell is not a number; rows and columns are named.

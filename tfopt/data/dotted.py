@@ -25,6 +25,12 @@ def load_dotted(settings: Data) -> SourceData:
     with ``train`` and optionally ``evaluation``, ``validation`` and ``classes`` (a number
     or the names in label order).
 
+    Args:
+        settings: The recipe's data section: source, arguments.
+
+    Returns:
+        What the function returned, checked.
+
     Raises:
         InputError: If the function cannot be imported.
         DataError: If it does not take the arguments, raises, or returns something else.

@@ -49,6 +49,9 @@ class EpochPlan:
 def check_batch_size(batch_size: int) -> None:
     """Raise unless a batch holds at least one row.
 
+    Args:
+        batch_size: Rows in a batch.
+
     Raises:
         DataError: If ``batch_size < 1``.
     """

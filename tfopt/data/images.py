@@ -32,6 +32,12 @@ def load_images(settings: Data) -> SourceData:
     it evaluates. Classes are numbered in the order of their sorted names. Files that
     are no PNG, JPEG, BMP or GIF by their name are passed over.
 
+    Args:
+        settings: The recipe's data section: path, image_size, channels.
+
+    Returns:
+        Streams of the images; ``data.cache`` decides later what is kept in memory.
+
     Raises:
         DataError: If there are no class folders or images, a class is only in the
             evaluation folder, or a file cannot be read; the file is named.

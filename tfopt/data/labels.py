@@ -77,6 +77,9 @@ def same_names(
         splits: Splits by name; unchanged if all have numbers as labels.
         order: Names in label order; None sorts the names found.
 
+    Returns:
+        The splits, each with the same ``class_names``.
+
     Raises:
         DataError: If some splits have text labels and others numbers, or a label is not
             in ``order``.

@@ -25,6 +25,12 @@ def load_npz(settings: Data) -> SourceData:
     ``x_test, y_test`` evaluate and ``x_val, y_val`` validate, if they are there. Values
     stay as they are; text labels become class numbers.
 
+    Args:
+        settings: The recipe's data section: path.
+
+    Returns:
+        The splits that the file has.
+
     Raises:
         DataError: If the file is missing or damaged, lacks a key, or holds objects.
     """

@@ -36,6 +36,13 @@ def existing(path: Path | None, *, what: str) -> Path:
 def existing_file(path: Path | None, *, what: str) -> Path:
     """Return ``path`` if it is a file that is not empty.
 
+    Args:
+        path: As the recipe gives it.
+        what: How the message names it.
+
+    Returns:
+        The path.
+
     Raises:
         DataError: If it is missing, a folder, or empty.
     """

@@ -21,6 +21,7 @@ from tfopt.statistics import InputStatistics, input_statistics
 _SHUFFLE_BYTES = 256 * 1024**2
 _STATISTICS_EXAMPLES = 10_000
 _READ_BATCH = 256
+_GRAPH_SEED = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,10 @@ class StreamSplit:
         buffer = self.shuffle_buffer or shuffle_buffer(bytes_per_example(self.spec))
 
         def shuffled_epoch(epoch_seed: Any) -> Any:
+            if not tf.executing_eagerly():
+                # Sets the seed of the graph being traced, not of the process. Without it
+                # shuffle() mixes in the global seed, and fails if that is 0.
+                tf.random.set_seed(_GRAPH_SEED)
             shuffled = self.elements.shuffle(
                 min(buffer, self.examples),
                 seed=epoch_seed[0] ^ epoch_seed[1],
@@ -107,11 +112,7 @@ class StreamSplit:
         return batches.apply(counted).prefetch(tf.data.AUTOTUNE)
 
     def numpy_batches(self, batch_size: int) -> Iterator[tuple[Nested, Nested | None]]:
-        """Yield ``(inputs, labels)`` in order as NumPy arrays.
-
-        Raises:
-            DataError: If the dataset fails while it is read.
-        """
+        """Yield ``(inputs, labels)`` in order; DataError if the dataset fails."""
         for batch in read(self.batches(batch_size), self.what):
             yield batch[0], batch[1] if len(batch) > 1 else None
 
@@ -152,6 +153,12 @@ class StreamSplit:
 def in_memory(split: StreamSplit) -> ArraySplit:
     """Read a stream once and return its examples as arrays.
 
+    Args:
+        split: A stream.
+
+    Returns:
+        The same examples in the same order.
+
     Raises:
         DataError: If the dataset fails while it is read, or examples differ in shape.
     """
@@ -176,7 +183,14 @@ def memory_bytes(split: StreamSplit) -> int:
 
 
 def read(dataset: Any, what: str) -> Iterator[tuple[Nested, ...]]:
-    """Yield the elements of a dataset as NumPy arrays.
+    """Read a dataset, with errors that name it.
+
+    Args:
+        dataset: A ``tf.data.Dataset``.
+        what: How the message names it.
+
+    Yields:
+        Its elements as NumPy arrays.
 
     Raises:
         DataError: If the dataset fails; the message is the first line of the cause.

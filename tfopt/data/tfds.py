@@ -21,6 +21,12 @@ def load_tfds(settings: Data) -> SourceData:
     Byte images become float32 in ``[0, 1]`` and are resized to ``data.image_size`` if
     that is set. The split ``train`` trains; ``test``, or else ``validation``, evaluates.
 
+    Args:
+        settings: The recipe's data section: name, image_size.
+
+    Returns:
+        The data set's splits.
+
     Raises:
         BackendMissing: If tensorflow-datasets is not installed.
         DataError: If it does not know or cannot load the data set, or it has no

@@ -33,6 +33,9 @@ def load_tfrecord(settings: Data) -> SourceData:
     Args:
         settings: ``path`` is a file, a folder, or a pattern such as ``data/*.tfrecord``.
 
+    Returns:
+        All records; the source has no evaluation rows of its own.
+
     Raises:
         DataError: If there are no files, a record is damaged or lacks a feature; the
             file and the record are named.

@@ -26,9 +26,10 @@ FEW_ROWS = 32
 
 _LARGEST_SHIFT = 1.0
 _LARGEST_STD_RATIO = 3.0
-# A training spread below this share of its range is made by rare outliers, which a sample
-# may well lack; a normal distribution stays above it up to 25 standard deviations.
-_OUTLIER_SHARE = 0.02
+_ENOUGH_ROWS = 16
+# A training spread below this share of its range is made by rare outliers or a long tail, which
+# a fair sample may well lack; a normal distribution stays above it for 1e8 entries.
+_OUTLIER_SHARE = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,21 +205,23 @@ def _check_distance(spec: InputSpec, found: InputStatistics, training: InputStat
 def _is_far(found: InputStatistics, training: InputStatistics) -> bool:
     """Return whether rows cannot be a fair sample of the training data.
 
-    The mean may be off by one training standard deviation, and by three standard errors
-    more. A wide spread counts only outside the training range, and a narrow one only if no
-    outliers made the training spread, since a fair sample can show both.
+    Values far outside the training range are enough. Within it, the mean may be off by one
+    training standard deviation and three standard errors, and the spread may be a third;
+    but that says nothing where rare outliers make the training spread. A wider spread
+    counts only together with values outside the range.
     """
     width = training.max - training.min
     outside = max(found.max - training.max, training.min - found.min)
-    if outside > width:
+    if outside > width or (outside > 0 and found.std > _LARGEST_STD_RATIO * training.std):
         return True
+    if training.std <= _OUTLIER_SHARE * width:
+        return False
     allowed_shift = _LARGEST_SHIFT + 3 / math.sqrt(found.rows)
     if abs(found.mean - training.mean) > allowed_shift * training.std:
         return True
-    if found.std > _LARGEST_STD_RATIO * training.std and outside > 0:
-        return True
-    too_narrow = found.rows > 1 and found.std * _LARGEST_STD_RATIO < training.std
-    return too_narrow and training.std > _OUTLIER_SHARE * width
+    # A handful of rows can lie close together by chance.
+    ratio = _LARGEST_STD_RATIO * (1 if found.rows >= _ENOUGH_ROWS else 10)
+    return found.rows > 1 and found.std * ratio < training.std
 
 
 def _is_integer(spec: InputSpec) -> bool:

@@ -41,7 +41,7 @@ export.litert.select_tf_ops: true, or replace these layers.'
         sources = _layers_of(text, [failed[1]], layers)
         where = f" (layer {', '.join(map(repr, sources))})" if sources else ""
         return f"Its op {failed[1]}{where} {_short(failed[2])}."
-    return f"The converter says: {_short(_telling_line(text))}"
+    return f"The converter says: {_short(_telling_line(text))}."
 
 
 def missing_operators(text: str) -> list[str]:

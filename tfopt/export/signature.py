@@ -145,10 +145,12 @@ def trace(model: Model, *, batch: int | None) -> Signature:
     try:
         function = holder.serve.get_concrete_function(**wanted)
     except (ValueError, TypeError, RuntimeError, NotImplementedError, tf.errors.OpError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # Keras names the layer in one line and the cause in the next.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) or type(error).__name__
         size = "any batch size" if batch is None else f"batch size {batch}"
         raise ExportError(
-            f"Model {model.name!r} cannot be built for inference with {size}: {first_line}"
+            f"Model {model.name!r} cannot be built for inference with {size}: {reason}"
         ) from error
     return Signature(function, inputs, outputs, holder)
 

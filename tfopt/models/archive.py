@@ -50,6 +50,12 @@ class Contents:
 def keras_contents(path: Path) -> Contents:
     """Return the contents of a ``.keras`` file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        What it says about itself.
+
     Raises:
         ModelError: If it is not a whole zip archive with a model in it.
     """
@@ -83,6 +89,12 @@ def keras_contents(path: Path) -> Contents:
 def h5_contents(path: Path) -> Contents:
     """Return the contents of an ``.h5`` file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        What it says about itself.
+
     Raises:
         ModelError: If it is damaged, or holds weights only.
     """
@@ -105,6 +117,12 @@ def h5_contents(path: Path) -> Contents:
 
 def saved_model_contents(path: Path) -> Contents:
     """Return the contents of a SavedModel folder.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        What it says about itself.
 
     Raises:
         ModelError: If it is not a SavedModel, or not one that tf_keras saved.

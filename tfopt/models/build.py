@@ -80,12 +80,7 @@ def _built(settings: schema.Model, offered: Mapping[str, Any]) -> Model:
 
 
 def _arguments(builder: Any, settings: schema.Model, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the builder is called with.
-
-    Raises:
-        InputError: If it does not take an argument of the recipe, or wants one that
-            the recipe does not give.
-    """
+    """Return what the builder is called with."""
     name = settings.builder
     parameters = inspect.signature(builder).parameters
     takes_all = any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from tfopt.errors import ModelError, StorageError
 from tfopt.legacy_keras import Model, keras, require_model
 from tfopt.models.archive import Contents, h5_contents, keras_contents, saved_model_contents
 from tfopt.registry import did_you_mean
+from tfopt.storage import make_folder, whole_file
 
 _UNKNOWN_CLASS = re.compile(
     r"(?:Unknown layer: |Could not locate class |Unknown object: |Could not locate function |"
@@ -196,29 +196,12 @@ def save_model(model: Model, path: Path | str) -> None:
         raise StorageError(
             f"A model is saved as .keras or .h5. Received: {str(path)!r}. Change the suffix."
         )
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            # tf_keras calls HDF5 "legacy"; the user asked for it by the suffix.
-            warnings.filterwarnings("ignore", message="You are saving your model as an HDF5")
+    make_folder(path.parent)
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # tf_keras calls HDF5 "legacy"; the user asked for it by the suffix.
+        warnings.filterwarnings("ignore", message="You are saving your model as an HDF5")
+        try:
             model.save(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as error:
-        raise StorageError(
-            f"The model cannot be saved as {str(path)!r}: {error.strerror or error}."
-        ) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def _flush(path: Path) -> None:
-    """Ask the system to write a file, or a folder's entries, to disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        except RuntimeError as error:
+            # h5py raises it when the disk is full while it closes the file.
+            raise OSError(str(error)) from error

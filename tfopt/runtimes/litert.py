@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfopt.errors import DataError, ExportError, InputError, VerificationError
+from tfopt.errors import DataError, ExportError, VerificationError
 from tfopt.registry import did_you_mean
 from tfopt.runtimes.graph import Graph, Operator
+from tfopt.runtimes.loading import (
+    create_interpreter,
+    failure_message,
+    missing_operators_message,
+    quiet_start,
+)
 from tfopt.runtimes.tensors import (
     Array,
     TensorInfo,
@@ -24,12 +26,6 @@ from tfopt.runtimes.tensors import (
 )
 
 _ROWS_AT_ONCE = 64
-_IDENTIFIER = b"TFL3"
-_OTHER_FORMATS = {
-    b"PK\x03\x04": "a zip archive, such as a .keras file",
-    b"\x89HDF": "an HDF5 file, such as .h5 weights",
-    b"vers": "perhaps a Git LFS pointer",
-}
 
 
 class LitertModel:
@@ -54,15 +50,15 @@ class LitertModel:
             ExportError: If it needs operators that the runtime lacks.
         """
         self.path = path
-        with _quiet_start():
-            self._interpreter = _create(path, content, threads)
+        with quiet_start():
+            self._interpreter = create_interpreter(path, content, threads)
         graph = Graph(content)
         self._operators = graph.operators
         self._constants = graph.constants
         self.keeps_state = graph.keeps_state
         custom = sorted({op.name for op in self._operators if op.is_custom})
         if custom and to_run:
-            raise ExportError(_missing_ops(path, custom))
+            raise ExportError(missing_operators_message(path, custom))
         names_in, names_out = self._signature_names()
         self._input_details = self._interpreter.get_input_details()
         self._output_details = self._interpreter.get_output_details()
@@ -133,7 +129,7 @@ class LitertModel:
             self._set(self.example(np.random.default_rng(seed), rows=1, free_size=free_size))
             self.invoke_once()
         except (RuntimeError, ValueError) as error:
-            raise ExportError(_runtime_failure(self.path, error)) from error
+            raise ExportError(failure_message(self.path, error)) from error
 
     def invoke_once(self) -> None:
         """Run the loaded inputs once; this is what latency is measured on."""
@@ -165,7 +161,7 @@ class LitertModel:
                 self._interpreter.reset_all_variables()
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise ExportError(_runtime_failure(self.path, error)) from error
+            raise ExportError(failure_message(self.path, error)) from error
         return [
             self._read_output(info, details, rows=len(arrays[0]))
             for info, details in zip(self.outputs, self._output_details, strict=True)
@@ -175,7 +171,7 @@ class LitertModel:
         shapes = [array.shape for array in arrays]
         if shapes != self._allocated:
             self._allocated = None
-            with _quiet_start():
+            with quiet_start():
                 for details, shape in zip(self._input_details, shapes, strict=True):
                     self._interpreter.resize_tensor_input(details["index"], shape, strict=True)
                 self._interpreter.allocate_tensors()
@@ -243,79 +239,6 @@ class LitertModel:
         return tuple({i: n for n, i in chosen[key].items()} for key in ("inputs", "outputs"))  # type: ignore[return-value]  # two keys, two dicts
 
 
-def read_litert(path: Path) -> bytes:
-    """Return the bytes of a ``.tflite`` file.
-
-    They are read once and handed to the runtime, so that a file that changes meanwhile
-    cannot hurt.
-
-    Raises:
-        InputError: If it is missing, empty, unreadable or of another format.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"There is no LiteRT model {str(path)!r}.") from None
-    except OSError as error:
-        raise InputError(f"The LiteRT model {str(path)!r} cannot be read: {error}") from error
-    if not content:
-        raise InputError(f"{path} is not a LiteRT model: it is empty (0 bytes).")
-    if content[4:8] != _IDENTIFIER:
-        other = _OTHER_FORMATS.get(content[:4])
-        looks = f" It looks like {other}." if other else ""
-        raise InputError(
-            f"{path} is not a LiteRT model: bytes 4 to 8 are {content[4:8]!r} where 'TFL3' belongs "
-            f"({len(content):,} bytes in all).{looks}"
-        )
-    return content
-
-
-def _create(path: Path, content: bytes, threads: int) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        return Interpreter(model_content=content, num_threads=threads)
-    except (ValueError, RuntimeError) as error:
-        if "Op builtin_code out of range" in str(error) or "Didn't find op" in str(error):
-            raise ExportError(_runtime_failure(path, error)) from error
-        raise InputError(
-            f"{path} is not a valid LiteRT model: it is truncated or damaged ({_first_line(error)})"
-        ) from error
-
-
-def _missing_ops(path: Path, names: Sequence[str]) -> str:
-    flex = [name for name in names if name.startswith("Flex")]
-    if len(flex) == len(names):
-        # Neither ai_edge_litert 2.3 nor tf.lite.Interpreter of tensorflow 2.21 links it in.
-        cause = "TensorFlow operators outside the built-in set"
-        action = "Replace those layers, or run the file where the Flex delegate is linked in"
-    else:
-        cause = "custom operators outside the built-in set"
-        action = "Run it with a runtime that has them"
-    return (
-        f"{path} needs {', '.join(names)}, {cause}; the LiteRT runtime here lacks them. {action}."
-    )
-
-
-def _runtime_failure(path: Path, error: BaseException) -> str:
-    """Return one line for a failed allocation or run."""
-    text = str(error)
-    if "XNNPackDelegate" in text or "failed to delegate" in text:
-        return (
-            f"{path} fails in LiteRT's default CPU path, XNNPACK ({_first_line(error)}), so phones "
-            "would refuse it as well. A known cause is sparse weight encoding combined with "
-            "dynamic-range quantization: convert again without EXPERIMENTAL_SPARSITY."
-        )
-    return f"{path} cannot be run by LiteRT: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    # The runtime glues messages together: "...node #1Node number 6 (X) failed to prepare."
-    text = re.sub(r"(?<=[\w.])(?=Node number )", "; ", str(error).strip())
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line if len(line) <= 300 else line[:300] + "..."
-
-
 def _tensor_info(details: Any, names: Mapping[int, str]) -> TensorInfo:
     scale, zero_point = details["quantization"]
     own_name = details["name"].removeprefix("serving_default_").rsplit(":", 1)[0]
@@ -328,28 +251,3 @@ def _tensor_info(details: Any, names: Mapping[int, str]) -> TensorInfo:
         scale=float(scale),
         zero_point=int(zero_point),
     )
-
-
-@contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Drop the runtime's INFO lines ("Created TensorFlow Lite XNNPACK delegate").
-
-    The runtime has no switch for them: its logger's threshold is a private symbol and no
-    environment variable sets it. Anything else written meanwhile is passed on.
-    """
-    try:
-        saved = os.dup(2)
-    except OSError:  # a process without standard error has nothing to keep clean
-        yield
-        return
-    with tempfile.TemporaryFile() as capture:
-        os.dup2(capture.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            capture.seek(0)
-            kept = [line for line in capture.readlines() if not line.startswith(b"INFO: ")]
-            if kept:
-                os.write(2, b"".join(kept))

@@ -12,7 +12,8 @@ from typing import Literal
 
 from tfopt.errors import ExportError, InputError
 from tfopt.runtimes.children import run_child, signal_name
-from tfopt.runtimes.litert import LitertModel, read_litert
+from tfopt.runtimes.litert import LitertModel
+from tfopt.runtimes.loading import read_litert
 
 ProbeKind = Literal["ok", "invalid", "missing_ops", "failed", "crashed", "hung"]
 

@@ -61,7 +61,7 @@ def quantize(values: Array, info: TensorInfo) -> Array:
         DataError: If a value is not finite, since integers have no word for it.
 
     Example:
-        >>> quantize(np.array([0.25, -9.0]), TensorInfo("x", (2,), "int8", 0.5, 1))
+        >>> quantize(np.array([0.25, -99.0]), TensorInfo("x", (2,), "int8", 0.5, 1))
         array([   2, -128], dtype=int8)
     """
     if not np.isfinite(values).all():

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tfopt.errors import InputError, TfoptError
-from tfopt.runtimes.litert import LitertModel, read_litert
+from tfopt.runtimes.litert import LitertModel
+from tfopt.runtimes.loading import read_litert
 from tfopt.runtimes.probe import ProbeResult
 
 

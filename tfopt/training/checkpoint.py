@@ -7,9 +7,11 @@ milliseconds, writing it safely to disk much longer.
 
 from __future__ import annotations
 
-import io
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +21,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt.errors import StorageError
-from tfopt.storage import write_whole
+from tfopt.storage import whole_file
 
 Arrays = list[npt.NDArray[Any]]
+
+_DAMAGE = (
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading an ``.npz`` with damaged bytes was seen to raise."""
 
 
 @dataclass(slots=True)
@@ -31,9 +49,10 @@ class Progress:
     Attributes:
         epochs_done: Finished epochs.
         history: Epoch logs, name to one number an epoch.
-        best_value: Best monitored value among the epochs at target.
+        best_score: Best score among the epochs at target; larger is better.
         best_epoch: Its epoch, counted from 1.
-        epochs_since_best: Epochs at target since then.
+        score_to_beat: Score of the last epoch that was a real improvement.
+        epochs_since: Epochs at target since then.
         rate_wait: Epochs without improvement, for the plateau schedule.
         rate_best: Best value the plateau schedule has seen.
         stopped: Whether early stopping ended the stage.
@@ -41,9 +60,10 @@ class Progress:
 
     epochs_done: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
-    best_value: float | None = None
+    best_score: float | None = None
     best_epoch: int = 0
-    epochs_since_best: int = 0
+    score_to_beat: float | None = None
+    epochs_since: int = 0
     rate_wait: int = 0
     rate_best: float | None = None
     stopped: bool = False
@@ -100,10 +120,6 @@ class CheckpointFile:
         finally:
             self._writer.shutdown()
 
-    def remove(self) -> None:
-        """Delete the file; a finished stage needs it no more."""
-        self.path.unlink(missing_ok=True)
-
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint in a file, or None if there is no file.
@@ -121,7 +137,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
                 for name, count in counts.items()
             }
             progress = Progress(**json.loads(str(stored["progress"])))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise StorageError(
             f"The checkpoint {path} is damaged ({error}). Delete it to train the stage again."
         ) from error
@@ -135,11 +151,10 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
         for name, group in groups.items()
         for number, array in enumerate(group)
     }
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        counts=json.dumps({name: len(group) for name, group in groups.items()}),
-        progress=json.dumps(asdict(checkpoint.progress)),
-        **arrays,
-    )
-    write_whole(path, buffer.getvalue())
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            counts=json.dumps({name: len(group) for name, group in groups.items()}),
+            progress=json.dumps(asdict(checkpoint.progress)),
+            **arrays,
+        )

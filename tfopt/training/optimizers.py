@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 from tfopt.config.schema import (
     ConstantRate,
     CosineRate,
@@ -15,54 +17,42 @@ from tfopt.config.schema import (
     RateSchedule,
     StepRate,
 )
-from tfopt.errors import RecipeError
-from tfopt.legacy_keras import keras
+from tfopt.legacy_keras import Model, keras
 
-_ACCEPTS = {
-    "sgd": {"momentum", "nesterov"},
-    "adam": {"beta_1", "beta_2", "epsilon"},
-    "adamw": {"beta_1", "beta_2", "epsilon"},
-    "rmsprop": {"momentum", "epsilon"},
-    "adagrad": {"epsilon"},
-    "nadam": {"beta_1", "beta_2", "epsilon"},
-    "adamax": {"beta_1", "beta_2", "epsilon"},
-    "lion": {"beta_1", "beta_2"},
-}
 _CLASSES = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "rmsprop": "RMSprop",
-    "adagrad": "Adagrad",
-    "nadam": "Nadam",
-    "adamax": "Adamax",
-    "lion": "Lion",
+    "sgd": keras.optimizers.SGD,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "nadam": keras.optimizers.Nadam,
+    "adamax": keras.optimizers.Adamax,
+    "lion": keras.optimizers.Lion,
 }
 _UNDECAYED = ("bias", "gamma", "beta")
+_ARGUMENTS = ("momentum", "nesterov", "weight_decay", "beta_1", "beta_2", "epsilon")
 
 
-def make_optimizer(settings: Fit, *, steps_per_epoch: int) -> Any:
+def make_optimizer(settings: Fit, model: Model, *, steps_per_epoch: int) -> Any:
     """Return the tf_keras optimizer of a training stage.
 
     Args:
         settings: The stage's settings.
+        model: The model to train; weight decay leaves out its biases and norms.
         steps_per_epoch: Training steps in an epoch, ``>= 1``.
-
-    Raises:
-        RecipeError: If the optimizer does not know one of its settings.
     """
     chosen = settings.optimizer
     rate = learning_rate(
         settings.learning_rate, steps_per_epoch=steps_per_epoch, epochs=settings.epochs
     )
     arguments = {**_own_arguments(chosen), **_clip_arguments(settings.gradient_clip)}
-    if chosen.weight_decay is not None:
-        arguments["weight_decay"] = chosen.weight_decay
     if chosen.ema is not None:
         arguments.update(use_ema=True, ema_momentum=chosen.ema)
-    optimizer = getattr(keras.optimizers, _CLASSES[chosen.name])(learning_rate=rate, **arguments)
-    if chosen.weight_decay or chosen.name == "adamw":
-        optimizer.exclude_from_weight_decay(var_names=list(_UNDECAYED))
+    optimizer = _CLASSES[chosen.name](learning_rate=rate, **arguments)
+    # By variable and not by name: tf_keras would search the names of the layers too.
+    optimizer.exclude_from_weight_decay(
+        [v for v in model.trainable_variables if _own_name(v).endswith(_UNDECAYED)]
+    )
     return optimizer
 
 
@@ -80,7 +70,7 @@ def learning_rate(schedule: RateSchedule, *, steps_per_epoch: int, epochs: int) 
         case CosineRate():
             warmup = round(schedule.warmup_fraction * total)
             return schedules.CosineDecay(
-                initial_learning_rate=schedule.peak / (warmup + 1) if warmup else schedule.peak,
+                initial_learning_rate=schedule.peak / (warmup + 1),
                 decay_steps=max(1, total - warmup),
                 alpha=schedule.floor,
                 warmup_target=schedule.peak if warmup else None,
@@ -89,28 +79,40 @@ def learning_rate(schedule: RateSchedule, *, steps_per_epoch: int, epochs: int) 
         case ExponentialRate():
             return schedules.ExponentialDecay(
                 schedule.peak,
-                decay_steps=max(1, round(schedule.every_epochs * steps_per_epoch)),
+                decay_steps=schedule.every_epochs * steps_per_epoch,
                 decay_rate=schedule.decay,
             )
         case StepRate():
-            boundaries = sorted(round(epoch * steps_per_epoch) for epoch in schedule.at_epochs)
+            # tf_keras changes the rate after the boundary's own step.
+            boundaries = sorted(round(epoch * steps_per_epoch) - 1 for epoch in schedule.at_epochs)
             values = [schedule.peak * schedule.decay**n for n in range(len(boundaries) + 1)]
             return schedules.PiecewiseConstantDecay(boundaries, values)
 
 
+def state_of(optimizer: Any) -> list[Any]:
+    """Return every variable of an optimizer that training changes, in a fixed order.
+
+    ``optimizer.variables`` lacks the learning rate, the loss scale of mixed_float16, and
+    a running product of Nadam.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    scale = getattr(optimizer, "_loss_scale", None)
+    owned = [*vars(inner).values(), *(vars(scale).values() if scale is not None else ())]
+    listed = list(inner.variables)
+    known = {id(variable) for variable in listed}
+    return listed + [v for v in owned if isinstance(v, tf.Variable) and id(v) not in known]
+
+
+def _own_name(variable: Any) -> str:
+    """Return ``bias`` for ``dense/bias:0``."""
+    return str(variable.name).rpartition("/")[2].partition(":")[0]
+
+
 def _own_arguments(chosen: Optimizer) -> dict[str, Any]:
-    given = {
-        name: getattr(chosen, name)
-        for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon")
-        if getattr(chosen, name) not in (None, False)
+    given = {name: getattr(chosen, name) for name in _ARGUMENTS if name in chosen.model_fields_set}
+    return {
+        name: value for name, value in given.items() if value is not None and value is not False
     }
-    unknown = sorted(set(given) - _ACCEPTS[chosen.name])
-    if unknown:
-        raise RecipeError(
-            f"The optimizer {chosen.name!r} has no {', '.join(unknown)}. It takes "
-            f"{', '.join(sorted(_ACCEPTS[chosen.name]))}, weight_decay and ema."
-        )
-    return given
 
 
 def _clip_arguments(clip: GradientClip | None) -> dict[str, float]:

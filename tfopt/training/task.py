@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfopt.config.schema import MetricName, Train
@@ -13,9 +14,18 @@ from tfopt.errors import DataError, ModelError, RecipeError
 from tfopt.legacy_keras import Model, keras
 from tfopt.metrics import TaskMetric
 
-_PROBABILITIES = ("softmax", "sigmoid")
+_SOFTMAX = ("softmax", "softmax_v2")  # tf.nn.softmax calls itself softmax_v2
+_PROBABILITIES = (*_SOFTMAX, "sigmoid", "hard_sigmoid")
 _REGRESSION = ("mean_squared_error", "mean_absolute_error", "huber")
 _CLASS_METRICS = ("accuracy", "top_5_accuracy")
+_SAME_VALUES = (
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.Dropout,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+)
+_PROBE_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +139,19 @@ def read_task(
         )
     if split.label_spec is None:
         raise DataError("The data has no labels, so the model can be neither trained nor scored.")
+    if not isinstance(split.label_spec, tf.TensorSpec):
+        raise DataError(
+            f"Labels must be one array; these are a {type(split.label_spec).__name__} of several."
+        )
     kind, one_hot = _kind(model, split.label_spec.shape, classes)
-    from_logits = not _ends_in_probabilities(model)
+    from_logits = kind != "numbers" and not _gives_probabilities(model, split, kind)
     return Task(
         kind=kind,
         from_logits=from_logits,
         one_hot=one_hot,
         loss=_loss(kind, train),
         label_smoothing=train.label_smoothing,
-        metric=TaskMetric(_metric(kind, metric), threshold=0.0 if from_logits else 0.5),
+        metric=TaskMetric(_metric(model, kind, metric), threshold=0.0 if from_logits else 0.5),
     )
 
 
@@ -183,18 +197,42 @@ def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
         return "numbers", False
     units = output[-1]
     if units == 1:
-        if classes > 2:
-            raise DataError(
-                f"Model {model.name!r} has one output, which tells two classes apart; the labels "
-                f"have {classes}."
-            )
-        return "binary", False
-    one_hot = labels.rank == output.rank - 1 and labels.rank > 0 and labels[-1] == units
-    if units is not None and classes > units:
+        return _binary(model, labels, classes), False
+    if units is None or classes > units:
         raise DataError(
             f"Model {model.name!r} has {units} outputs, but the labels have {classes} classes."
         )
+    one_hot = labels.rank == output.rank - 1 and labels.rank > 0 and labels[-1] == units
+    _require_positions(model, labels[:-1] if one_hot else labels, output[1:-1])
     return "classes", one_hot
+
+
+def _binary(model: Model, labels: Any, classes: int) -> str:
+    if classes > 2:
+        raise DataError(
+            f"Model {model.name!r} has one output, which tells two classes apart; the labels "
+            f"have {classes}."
+        )
+    if _activation(_last_layer(model)) in _SOFTMAX:
+        raise ModelError(
+            f"Model {model.name!r} ends in a softmax over one output, which is always 1. Use a "
+            "sigmoid, or as many outputs as classes."
+        )
+    _require_positions(model, labels, model.outputs[0].shape[1:-1])
+    return "binary"
+
+
+def _require_positions(model: Model, labels: Any, positions: Any) -> None:
+    """Raise unless there is one label for each position of the output, beside its last axis."""
+    fits = positions.is_compatible_with(labels) or (
+        labels.rank and labels[-1] == 1 and positions.is_compatible_with(labels[:-1])
+    )
+    if not fits:
+        raise DataError(
+            f"Labels of shape {tuple(labels)} do not fit the output "
+            f"{tuple(model.outputs[0].shape[1:])} of model {model.name!r}: it takes one class for "
+            f"each of {tuple(positions) or '()'}."
+        )
 
 
 def _loss(kind: str, train: Train) -> str:
@@ -211,7 +249,7 @@ def _loss(kind: str, train: Train) -> str:
     return loss
 
 
-def _metric(kind: str, metric: MetricName) -> str:
+def _metric(model: Model, kind: str, metric: MetricName) -> str:
     if metric == "auto":
         return "mean_squared_error" if kind == "numbers" else "accuracy"
     if (metric in _CLASS_METRICS) != (kind != "numbers"):
@@ -219,19 +257,47 @@ def _metric(kind: str, metric: MetricName) -> str:
             f"metric {metric!r} does not fit labels that are "
             f"{'numbers' if kind == 'numbers' else 'classes'}. Leave it at auto."
         )
-    if metric == "top_5_accuracy" and kind == "binary":
-        raise RecipeError("metric 'top_5_accuracy' needs more than two classes.")
+    units = model.outputs[0].shape[-1]
+    if metric == "top_5_accuracy" and units <= 5:
+        raise RecipeError(
+            f"metric 'top_5_accuracy' needs more than five outputs; model {model.name!r} has "
+            f"{units}, so every row would be right."
+        )
     return metric
 
 
-def _ends_in_probabilities(model: Model) -> bool:
-    """Return whether the last layer is a softmax or sigmoid, rank-only layers skipped."""
-    layer = model.outputs[0]._keras_history.layer
-    while isinstance(layer, keras.Model):
-        layer = layer.outputs[0]._keras_history.layer
-    while isinstance(layer, keras.layers.Reshape | keras.layers.Flatten):
-        layer = layer.input._keras_history.layer
-    if isinstance(layer, keras.layers.Softmax):
+def _gives_probabilities(model: Model, split: Split, kind: str) -> bool:
+    """Return whether outputs are probabilities: by the last layer, or because they sum to one."""
+    if _activation(_last_layer(model)) in _PROBABILITIES:
         return True
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", "") in _PROBABILITIES
+    if kind == "binary":
+        return False
+    # A softmax may hide in a Lambda or in the user's own layer. Logits do not sum to one.
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, split.sample_inputs(_PROBE_ROWS, seed=0))
+    outputs = np.asarray(model(inputs, training=False), np.float64)
+    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
+
+
+def _last_layer(model: Model) -> Any:
+    """Return the layer that computes the output, layers that change no value skipped."""
+    tensor = model.outputs[0]
+    while True:
+        layer = tensor._keras_history.layer
+        if isinstance(layer, keras.Model):
+            tensor = layer.outputs[tensor._keras_history.tensor_index]
+        elif isinstance(layer, _SAME_VALUES) or _activation(layer) == "linear_only":
+            tensor = layer.input
+        elif isinstance(layer, keras.layers.Wrapper):
+            return layer.layer
+        else:
+            return layer
+
+
+def _activation(layer: Any) -> str:
+    """Return the name of a layer's activation, or of the operator a layer stands for."""
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    function = getattr(layer, "activation", None) or getattr(layer, "function", None)
+    name = str(getattr(function, "__name__", ""))
+    is_linear = isinstance(layer, keras.layers.Activation) and name == "linear"
+    return "linear_only" if is_linear else name

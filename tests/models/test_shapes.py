@@ -1,3 +1,5 @@
+"""What every builder keeps: logits, published sizes, stable names, clear refusals."""
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,6 @@ def test_builders_give_logits_of_the_published_size(name):
     outputs = model(np.random.default_rng(0).random((3, *shape), np.float32) * 20).numpy()
     assert outputs.shape == (3, classes)
     assert model.get_layer("output").activation is keras.activations.linear
-    assert outputs.min() < 0 or outputs.max() > 1
     assert builder(shape, None).output_shape == (None, 1)
 
 
@@ -36,11 +37,6 @@ def test_layer_names_are_the_same_in_every_process(name):
     builder, shape, classes, _ = SHAPES[name]
     first, second = builder(shape, classes), builder(shape, classes)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
-
-
-def test_lenet5_layers():
-    names = [layer.name for layer in lenet5((28, 28, 1), 10).layers[1:]]
-    assert names == ["conv1", "pool1", "conv2", "pool2", "flatten", "dense", "output"]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -78,33 +74,6 @@ def test_shapes_that_do_not_fit_are_named(name):
         builder(shape, 10)
 
 
-def test_the_smallest_lenet5_works():
-    assert lenet5((16, 16, 1), 3)(np.zeros((1, 16, 16, 1))).shape == (1, 3)
-
-
 def test_no_classes():
     with pytest.raises(ModelError, match="at least 1 class. Received: 0"):
         lenet5((28, 28, 1), 0)
-
-
-def test_mobilenet_weights_from_a_file(tmp_path):
-    shape = (32, 32, 3)
-    source = mobilenet_v2(shape, 4, alpha=0.35)
-    path = str(tmp_path / "whole.weights.h5")
-    source.save_weights(path)
-    loaded = mobilenet_v2(shape, 4, alpha=0.35, weights_path=path)
-    x = np.random.default_rng(0).random((2, *shape), np.float32)
-    assert np.array_equal(source(x), loaded(x))
-    path = str(tmp_path / "no_top.h5")
-    keras.Model(source.input, source.get_layer("out_relu").output).save_weights(path)
-    other_head = mobilenet_v2(shape, 7, alpha=0.35, weights_path=path)
-    kernels = [model.get_layer("Conv1").kernel.numpy() for model in (source, other_head)]
-    assert np.array_equal(*kernels)
-    last = [model.get_layer("Conv_1").kernel.numpy() for model in (source, other_head)]
-    assert np.array_equal(*last)
-    with pytest.raises(ModelError, match="do not fit: .* Check alpha"):
-        mobilenet_v2(shape, 4, alpha=0.5, weights_path=path)
-    with pytest.raises(ModelError, match="no file of weights 'missing.h5'"):
-        mobilenet_v2(shape, 4, weights_path="missing.h5")
-    with pytest.raises(ModelError, match="alpha > 0"):
-        mobilenet_v2(shape, 4, alpha=0)

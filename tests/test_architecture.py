@@ -1,0 +1,157 @@
+"""Imports go down, heavy packages have one door, and the light part stays light."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfopt.config import tables
+from tfopt.config.load import load_recipe
+from tfopt.registry import resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tfopt"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = (
+    {"errors"},
+    {"registry", "results", "statistics", "storage"},
+    {"comparison", "metrics", "wording"},
+    {"verdict"},
+    {"config", "console", "process", "legacy_keras", "runtimes"},
+    {"data", "models", "compression", "export", "benchmark", "report"},
+    {"training", "run_dir"},
+    {"stages"},
+    {"exports"},
+    {"pipeline", "single", "doctor"},
+    {"plan", "api"},
+    {"cli"},
+    {"__main__", "__init__"},
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+DOORS = {
+    "tf_keras": {"legacy_keras"},
+    "keras": set(),
+    "tensorflow_model_optimization": {"compression"},
+    "ai_edge_litert": {"runtimes"},
+    "horovod": set(),
+    "onnxruntime": set(),
+}
+LIGHT = ("cli", "config", "console", "report", "process", *(p for ps in LAYERS[:4] for p in ps))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> list[str]:
+    """Return the dotted names of all imports in a module, wherever they stand."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def test_the_package_was_found() -> None:
+    assert len(MODULES) > 60
+    assert {part_of(path) for path in MODULES} <= set(RANK)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    part = part_of(path)
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("tfopt.")} - {part}
+    # `from tfopt import __version__` names an attribute, not a part; doors open lazily.
+    used -= {"__version__"}
+    wrong = {other for other in used if RANK[other] >= RANK[part]}
+    if part == "__init__":
+        wrong = set()
+    assert not wrong, f"{path.name} may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_have_one_door(path: Path) -> None:
+    for name in imported(path):
+        top = name.split(".")[0]
+        assert part_of(path) in DOORS.get(top, {part_of(path)}), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_tf_keras_is_never_reached_through_tensorflow(path: Path) -> None:
+    text = path.read_text()
+    if path.name in ("tfmot_door.py", "doctor.py"):
+        return  # these look at tf.keras in order to leave it alone
+    code = re.sub(r'"""[\s\S]*?"""|#.*', "", text)
+    assert not re.search(r"\btf\.keras\b|tensorflow\.keras", code)
+
+
+def test_the_light_part_imports_nothing_heavy() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if part_of(path) in LIGHT
+    ]
+    assert "tfopt.cli" in modules
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "heavy = {'tensorflow', 'keras', 'tf_keras', 'ai_edge_litert', 'sklearn', 'pandas'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_and_sizes(path: Path) -> None:
+    assert path.stem not in {"utils", "common", "helpers", "misc", "manager"}
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_every_package_has_tests() -> None:
+    packages = {part_of(path) for path in MODULES if path.name == "__init__.py"} - {"__init__"}
+    missing = [
+        name for name in sorted(packages) if not list((ROOT / "tests" / name).glob("test_*.py"))
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [(table, name) for table in (tables.SOURCES, tables.BUILDERS, tables.PASSES) for name in table],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_entry_of_a_table_resolves(table: dict[str, str], name: str) -> None:
+    assert callable(resolve(table, "component", name))
+
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_the_configs_were_found() -> None:
+    assert len(CONFIGS) >= 4
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_configs_are_valid_and_say_how_to_run(path: Path) -> None:
+    assert path.read_text().splitlines()[0] == f"# tfopt run {path.relative_to(ROOT)}"
+    assert load_recipe(path).name
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name
+)
+def test_scripts_are_thin(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 8
+    assert f'script("{path.stem}")' in path.read_text()

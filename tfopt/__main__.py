@@ -1,0 +1,8 @@
+"""``python -m tfopt`` is the ``tfopt`` command."""
+
+import sys
+
+from tfopt.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
