@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,38 @@ BATCH_SIZE = 64
 AUGMENT = Augment(shift=0.1, rotate_degrees=10, zoom=0.1)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a step takes: wall time, and CPU time of all threads, in milliseconds.
+
+    CPU time hardly depends on what else the machine does.
+    """
+
+    wall: float
+    cpu: float
+
+
 class EpochEnds(keras.callbacks.Callback):
     """Notes when each epoch ended; the first one, with its tracing, is the warm-up."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: list[float] = []
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note the time."""
-        self.seconds.append(time.perf_counter())
+        self.wall.append(time.perf_counter())
+        self.cpu.append(time.process_time())
 
-    def step_ms(self, steps_per_epoch: int) -> float:
-        """Return the mean time of a step after the first epoch, in milliseconds."""
-        steps = steps_per_epoch * (len(self.seconds) - 1)
-        return 1000 * (self.seconds[-1] - self.seconds[0]) / steps
+    def step_ms(self, steps_per_epoch: int) -> Cost:
+        """Return the mean cost of a step after the first epoch."""
+        steps = steps_per_epoch * (len(self.wall) - 1)
+        wall, cpu = (1000 * (t[-1] - t[0]) / steps for t in (self.wall, self.cpu))
+        return Cost(wall, cpu)
 
 
-def bare_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> float:
+def bare_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> Cost:
     """Train with ``compile`` and ``fit`` alone; return the time of a step."""
     steps = data.train.steps_per_epoch(BATCH_SIZE)
     model.compile(
@@ -76,7 +91,7 @@ def bare_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> flo
     return ends.step_ms(steps)
 
 
-def tfopt_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> float:
+def tfopt_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> Cost:
     """Train as ``tfopt train`` does; return the time of a step."""
     ends = EpochEnds()
     with tempfile.TemporaryDirectory() as folder:
@@ -111,22 +126,24 @@ def main() -> None:
         ModelSettings(builder="lenet5"), input_shape=data.input_shape, classes=data.classes, seed=1
     )
     task = read_task(lenet, data.train, classes=data.classes, train=settings)
-    sides: dict[str, Callable[..., float]] = {"bare fit": bare_fit, "tfopt": tfopt_fit}
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    sides: dict[str, Callable[..., Cost]] = {"bare fit": bare_fit, "tfopt": tfopt_fit}
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for number in range(options.rounds):
         # Whoever goes first may find the machine warmer or colder, so the order changes.
         for name in sorted(sides, reverse=bool(number % 2)):
-            times[name].append(sides[name](graph.copy(lenet), data, task, settings))
+            costs[name].append(sides[name](graph.copy(lenet), data, task, settings))
     steps = data.train.steps_per_epoch(BATCH_SIZE)
-    for name, measured in times.items():
-        each = " ".join(f"{value:.2f}" for value in measured)
-        print(f"{name:9} median {statistics.median(measured):.3f} ms a step  ({each})")
-    ratios = [own / bare for own, bare in zip(times["tfopt"], times["bare fit"], strict=True)]
-    medians = {name: statistics.median(measured) for name, measured in times.items()}
-    print(
-        f"tfopt / bare fit: {medians['tfopt'] / medians['bare fit']:.3f} of the medians, "
-        f"{statistics.median(ratios):.3f} the median of the rounds"
-    )
+    for what in ("wall", "cpu"):
+        times = {name: [getattr(c, what) for c in measured] for name, measured in costs.items()}
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        for name, values in times.items():
+            each = " ".join(f"{value:.2f}" for value in values)
+            print(f"{what:4} {name:9} median {medians[name]:.3f} ms a step  ({each})")
+        pairs = zip(times["tfopt"], times["bare fit"], strict=True)
+        print(
+            f"{what:4} tfopt / bare fit: {medians['tfopt'] / medians['bare fit']:.3f} of the "
+            f"medians, {statistics.median(own / bare for own, bare in pairs):.3f} the median ratio"
+        )
     print(
         f"{options.rounds} rounds of {options.epochs} epochs of {steps} steps, batch {BATCH_SIZE}; "
         f"warm-up: the first epoch of each; {os.cpu_count()} CPU threads"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
 from tfopt.config.schema import (
     Augment,
@@ -21,7 +22,7 @@ from tfopt.config.schema import (
 from tfopt.console import make_reporter
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
-from tfopt.errors import GateMissed, InputError
+from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.exports import ExportJob, make_and_measure
 from tfopt.legacy_keras import Model, require_model
 from tfopt.metrics import TaskMetric
@@ -30,6 +31,9 @@ from tfopt.results import Artifact
 from tfopt.stages import STEP_OBJECTS, make_pass, step_context, target_text
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
+from tfopt.verdict import meets_gate
+
+_LARGEST_SEED = 2**31 - 1
 
 
 def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -> Model:
@@ -100,7 +104,7 @@ def prune(
     given: dict[str, Any] = {"layers": dict(layers or {}), "epochs": epochs, "pattern": pattern}
     if pattern == "unstructured":
         given["sparsity"] = sparsity
-    settings = _settings(PruneStep, learning_rate, given)
+    settings = _settings("prune", PruneStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
     return _compress(model, train, Step(prune=settings), job)
 
@@ -147,7 +151,7 @@ def cluster(
         "per_channel": per_channel,
         "epochs": epochs,
     }
-    settings = _settings(ClusterStep, learning_rate, given)
+    settings = _settings("cluster", ClusterStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
     return _compress(model, train, Step(cluster=settings), job)
 
@@ -185,7 +189,8 @@ def quantize(
         InputError: If a setting is impossible, or data or model cannot be used.
         VerificationError: If ranges are stale, or zeros or shared values were lost.
     """
-    settings = _settings(QuantizeStep, learning_rate, {"epochs": epochs, "skip": tuple(skip)})
+    given = {"epochs": epochs, "skip": skip}
+    settings = _settings("quantize", QuantizeStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
     return _compress(model, train, Step(quantize=settings), job)
 
@@ -228,23 +233,25 @@ def export_litert(
     require_model(model)
     if max_drop is not None and evaluation is None:
         raise InputError("max_drop needs evaluation=(x, y) to measure the drop on.")
-    job = ExportJob(
-        model=model,
-        path=Path(path),
-        settings=LitertExport(precision=precision, select_tf_ops=select_tf_ops),
-        overwrite=overwrite,
-    )
+    given = {"precision": precision, "select_tf_ops": select_tf_ops}
+    settings = parse_section(LitertExport, given, origin="tfopt.export_litert")
+    job = ExportJob(model=model, path=Path(path), settings=settings, overwrite=overwrite)
     if calibration is not None:
         job = replace(job, calibration=split_from(calibration, what="calibration data"))
     if evaluation is not None:
         rows, metric = _evaluation_split(model, evaluation)
         # Calibration rows of another scale than the evaluation rows are a mistake.
         job = replace(job, evaluation=rows, training=rows, metric=metric)
+        if max_drop is not None and metric is None:
+            raise DataError(
+                "max_drop needs a metric: evaluation=(x, y) with labels, and a model with one "
+                "output."
+            )
     artifact = make_and_measure(job)
-    if max_drop is not None and not (artifact.drop is not None and artifact.drop <= max_drop):
+    if meets_gate(artifact, max_drop) is False:
         raise GateMissed(
-            f"The metric of {path} drops by {artifact.drop}; the gate allows {max_drop}. The file "
-            "is kept."
+            f"The metric of {path} drops by {artifact.drop:.4f}; the gate allows {max_drop:.4f}. "
+            "The file is kept."
         )
     return artifact
 
@@ -260,10 +267,14 @@ class _Training:
 
 def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:
     require_model(model)
-    split, classes = as_class_numbers(
-        split_from(train, what="training data"), task="auto", what="training data"
-    )
+    require_unwrapped(model._flatten_layers(include_self=False), model, step=step.name)
+    if not 0 <= how.seed <= _LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {_LARGEST_SEED}. Received: {how.seed}.")
+    split = split_from(train, what="training data")
+    if not split.has_labels:
+        raise DataError("The training data has no labels. Give a tuple (x, y), or a dataset of it.")
     require_inputs(model, split, what="training data")
+    split, classes = as_class_numbers(split, task=_task_of(model, split), what="training data")
     compression = make_pass(step)
     task = read_task(model, split, classes=classes)
     context = step_context(split, step.settings, batch_size=how.batch_size, seed=how.seed)
@@ -298,10 +309,12 @@ def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:
     return finished
 
 
-def _settings(section: type[Section], learning_rate: float, given: Mapping[str, Any]) -> Any:
+def _settings(
+    function: str, section: type[Section], learning_rate: float, given: Mapping[str, Any]
+) -> Any:
     """Return validated step settings, with errors in our own words."""
     rate = {"schedule": "cosine", "peak": learning_rate}
-    return parse_section(section, {**given, "learning_rate": rate}, origin=section.__name__)
+    return parse_section(section, {**given, "learning_rate": rate}, origin=f"tfopt.{function}")
 
 
 def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, TaskMetric | None]:
@@ -309,5 +322,21 @@ def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, TaskMetric 
     require_inputs(model, split, what="evaluation data")
     if not split.has_labels or len(model.outputs) != 1:
         return split, None
-    labelled, classes = as_class_numbers(split, task="auto", what="evaluation data")
+    task = _task_of(model, split)
+    labelled, classes = as_class_numbers(split, task=task, what="evaluation data")
     return labelled, read_task(model, labelled, classes=classes).metric
+
+
+def _task_of(model: Model, split: Split) -> Literal["auto", "classification", "regression"]:
+    """Return what labels must be for a model, where its output settles that.
+
+    Class numbers are often stored as floats, and amounts as whole numbers.
+    """
+    output, labels = model.outputs[0].shape, split.label_spec
+    if len(model.outputs) != 1 or not hasattr(labels, "shape"):
+        return "auto"
+    if output[-1] == 1:
+        numbers = split.class_numbers
+        return "auto" if numbers is None or numbers.max(initial=0) <= 1 else "regression"
+    is_number_each = labels.shape.rank == output.rank - 2 or labels.shape[-1] == 1
+    return "classification" if is_number_each else "auto"

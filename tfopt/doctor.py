@@ -32,6 +32,10 @@ class Finding:
     is_required: bool = True
 
 
+class _Absent(Exception):
+    """Something optional is not there; the message says so, and how to get it."""
+
+
 def examine() -> list[Finding]:
     """Try every part that tfopt stands on, and return what was found."""
     return [
@@ -51,7 +55,8 @@ def print_findings(findings: Sequence[Finding], *, stream: TextIO) -> None:
     for name, version in package_versions().items():
         stream.write(f"{name:<32}{version}\n")
     for name, value in describe_machine().items():
-        stream.write(f"{name:<32}{value}\n")
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        stream.write(f"{name:<32}{shown}\n")
     for finding in findings:
         state = "ok" if finding.is_ok else ("FAILED" if finding.is_required else "no")
         stream.write(f"{finding.name:<32}{state}: {finding.detail}\n")
@@ -60,6 +65,8 @@ def print_findings(findings: Sequence[Finding], *, stream: TextIO) -> None:
 def _try(name: str, check: Callable[[], str], *, is_required: bool = True) -> Finding:
     try:
         return Finding(name, is_ok=True, detail=check(), is_required=is_required)
+    except _Absent as absent:
+        return Finding(name, is_ok=False, detail=str(absent), is_required=is_required)
     except Exception as error:  # noqa: BLE001  # whatever is broken is what is reported
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return Finding(name, is_ok=False, detail=text, is_required=is_required)
@@ -139,11 +146,14 @@ def _gpu() -> str:
 
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
-        raise LookupError("none is visible to TensorFlow")
+        raise _Absent("none is visible to TensorFlow")
     return ", ".join(device.name for device in devices)
 
 
 def _tfds() -> str:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("tensorflow-datasets")
+    try:
+        return version("tensorflow-datasets")
+    except PackageNotFoundError:
+        raise _Absent("not installed; pip install 'tfopt[tfds]'") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from tfopt.compression.prune import PruningSchedule, plan_schedule
+from tfopt.compression import graph
+from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
+from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.console import print_decisions
 from tfopt.data.bundle import DataBundle
+from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.legacy_keras import Model
 from tfopt.pipeline import prepare
 from tfopt.results import LayerDecision
@@ -18,8 +20,7 @@ from tfopt.stages import make_pass, target_text
 from tfopt.training.task import read_task
 
 _FLOAT_BYTES = 4
-_INT8_BITS = 8.0
-_FLOAT_BITS = 32.0
+_LEFT = {"prune": "is not pruned", "cluster": "is not clustered", "quantize": "stays float"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class StagePlan:
         steps: Training steps in all.
         rate: The learning-rate schedule, in words.
         target: What it aims at, in words.
-        schedule: When masks change, for a prune step.
+        masks: When masks change, in words, for a prune step.
     """
 
     name: str
@@ -40,34 +41,31 @@ class StagePlan:
     steps: int
     rate: str
     target: str
-    schedule: PruningSchedule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SizePrediction:
-    """Sizes of the weights, predicted from the settings alone.
-
-    Attributes:
-        float_bytes: All parameters as float32.
-        stored_bytes: Weights as the export stores them.
-        entropy_bytes: What an ideal coder would make of the kernels: a floor for gzip.
-    """
-
-    float_bytes: int
-    stored_bytes: int
-    entropy_bytes: int
+    masks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a recipe will do."""
+    """What a recipe will do.
+
+    Attributes:
+        name: Name of the recipe.
+        data: The examples, loss and metric, in words.
+        model: The model, in words.
+        float_bytes: All parameters as float32.
+        stages: What trains, in order.
+        decisions: Step name to its decision on each layer.
+        sizes: What each export will weigh, about.
+        notes: What quantization keeps, and which layers a step leaves alone and why.
+    """
 
     name: str
     data: str
     model: str
+    float_bytes: int
     stages: Sequence[StagePlan]
     decisions: Mapping[str, Sequence[LayerDecision]]
-    sizes: SizePrediction
+    sizes: Sequence[SizeForecast]
     notes: Sequence[str]
 
 
@@ -81,13 +79,7 @@ def make_plan(recipe: Recipe) -> Plan:
     task = read_task(
         model, data.train, classes=data.classes, train=recipe.training, metric=recipe.metric
     )
-    decisions = {step.name: make_pass(step).decide(model) for step in recipe.steps}
-    skipped = [
-        f"{name}: {entry.layer} ({entry.kind}) is skipped: {entry.reason}"
-        for name, entries in decisions.items()
-        for entry in entries
-        if not entry.done
-    ]
+    decisions, final = _decisions(recipe, model)
     return Plan(
         name=recipe.name,
         data=(
@@ -95,44 +87,17 @@ def make_plan(recipe: Recipe) -> Plan:
             f"{data.evaluation.examples} to evaluate, loss {task.loss}, metric {task.metric.name}"
         ),
         model=f"{model.name}: {model.count_params():,} parameters",
+        float_bytes=model.count_params() * _FLOAT_BYTES,
         stages=_stages(recipe, data),
         decisions=decisions,
-        sizes=predict_sizes(recipe, model, decisions),
-        notes=skipped,
-    )
-
-
-def predict_sizes(
-    recipe: Recipe, model: Model, decisions: Mapping[str, Sequence[LayerDecision]]
-) -> SizePrediction:
-    """Return sizes predicted from sparsity, shared values and precision.
-
-    The entropy of a kernel of ``n`` weights of which a share ``s`` is zero and the others
-    take ``k`` values equally often is ``n (H(s) + (1 - s) log2 k)`` bits.
-    """
-    sparsity = _values(decisions.get("prune", ()), "target")
-    clusters = _values(decisions.get("cluster", ()), "clusters")
-    precisions = [entry.litert.precision for entry in recipe.export if entry.litert]
-    is_float = precisions and precisions[0] in ("float32", "float16")
-    bits = _FLOAT_BITS if is_float or not precisions else _INT8_BITS
-    if precisions and precisions[0] == "float16":
-        bits /= 2
-    stored = entropy = 0.0
-    for layer in model._flatten_layers(include_self=False):
-        for weight in layer._trainable_weights + layer._non_trainable_weights:
-            count = math.prod(weight.shape)
-            if len(weight.shape) < 2:
-                stored += count * _FLOAT_BYTES
-                entropy += count * _FLOAT_BYTES
-                continue
-            zeros = sparsity.get(layer.name, 0.0)
-            values = min(clusters.get(layer.name, math.inf), 2**bits)
-            stored += count * bits / 8
-            entropy += count * (_entropy(zeros) + (1 - zeros) * math.log2(max(2, values))) / 8
-    return SizePrediction(
-        float_bytes=model.count_params() * _FLOAT_BYTES,
-        stored_bytes=round(stored),
-        entropy_bytes=round(entropy),
+        sizes=_sizes(recipe, final, decisions),
+        notes=_scheme(recipe, final)
+        + [
+            f"{name}: {entry.layer} ({entry.kind}) {_LEFT[name]}: {entry.reason}"
+            for name, entries in decisions.items()
+            for entry in entries
+            if not entry.done
+        ],
     )
 
 
@@ -141,28 +106,55 @@ def print_plan(plan: Plan, *, stream: TextIO) -> None:
     lines = [f"plan of {plan.name}", f"data   {plan.data}", f"model  {plan.model}", ""]
     for stage in plan.stages:
         lines.append(
-            f"{stage.name}: {stage.epochs} epochs, {stage.steps} steps, {stage.rate}"
-            + (f", to {stage.target}" if stage.target else "")
+            f"{stage.name}: {_count(stage.epochs, 'epoch')}, {_count(stage.steps, 'step')}, "
+            f"{stage.rate}" + (f", to {stage.target}" if stage.target else "")
         )
-        if stage.schedule is not None:
-            schedule = stage.schedule
-            lines.append(
-                f"  masks change from step {schedule.begin_step} to step {schedule.end_step}, "
-                f"every {schedule.frequency} steps; the target is held for "
-                f"{stage.steps - schedule.end_step} steps"
-            )
-    sizes = plan.sizes
+        if stage.masks:
+            lines.append(f"  {stage.masks}")
+    lines += ["", f"weights as float32: {plan.float_bytes:,} bytes"]
     lines += [
-        "",
-        f"predicted: weights {sizes.float_bytes:,} bytes as float32, {sizes.stored_bytes:,} as "
-        f"exported, not less than {sizes.entropy_bytes:,} after gzip",
-        "",
+        f"predicted .tflite, {size.precision}: about {size.bytes:,} bytes, "
+        f"{size.gzip_bytes:,} after gzip ({plan.float_bytes / size.gzip_bytes:.1f} to 1)"
+        for size in plan.sizes
     ]
-    stream.writelines(f"{line}\n" for line in lines)
+    stream.writelines(f"{line}\n" for line in [*lines, ""])
     print_decisions(plan.decisions, stream=stream)
     if plan.notes:
         stream.write("\n")
     stream.writelines(f"{note}\n" for note in plan.notes)
+
+
+def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDecision]], Model]:
+    """Return each step's decisions, taken on what the steps before it will have made."""
+    imitation = graph.copy(model)
+    decisions: dict[str, Sequence[LayerDecision]] = {}
+    for step in recipe.steps:
+        decisions[step.name] = make_pass(step).decide(imitation)
+        imitate_step(imitation, step, decisions[step.name])
+    return decisions, imitation
+
+
+def _scheme(recipe: Recipe, final: Model) -> list[str]:
+    """Return which kind of quantization-aware training the steps before it make it."""
+    settings = next((step.quantize for step in recipe.steps if step.quantize), None)
+    if settings is None:
+        return []
+    kernels = model_kernels(final).values() if settings.preserve == "auto" else ()
+    kept = {
+        "P": "zeros" if any(map(is_pruned, kernels)) else "",
+        "C": "shared values" if any(map(is_clustered, kernels)) else "",
+    }
+    name = "".join(letter for letter, what in kept.items() if what)
+    what = " and ".join(filter(None, kept.values())) or "no zeros or shared values"
+    return [f"quantize: {name}QAT: {what} of the steps before it are kept"]
+
+
+def _sizes(
+    recipe: Recipe, final: Model, decisions: Mapping[str, Sequence[LayerDecision]]
+) -> list[SizeForecast]:
+    floating = {entry.layer for entry in decisions.get("quantize", ()) if not entry.done}
+    precisions = [entry.litert.precision for entry in recipe.export if entry.litert]
+    return [forecast_size(final, precision, floating=floating) for precision in precisions]
 
 
 def _stages(recipe: Recipe, data: DataBundle) -> list[StagePlan]:
@@ -174,8 +166,7 @@ def _stages(recipe: Recipe, data: DataBundle) -> list[StagePlan]:
         settings = step.settings
         planned = _stage(step.name, settings, per_epoch, target=target_text(step))
         if isinstance(settings, PruneStep):
-            schedule = plan_schedule(planned.steps, begin=settings.begin, end=settings.end)
-            planned = replace(planned, schedule=schedule)
+            planned = replace(planned, masks=_masks(settings, planned.steps))
         stages.append(planned)
     return stages
 
@@ -191,12 +182,19 @@ def _stage(name: str, settings: Fit, per_epoch: int, *, target: str) -> StagePla
     )
 
 
-def _values(decisions: Sequence[LayerDecision], name: str) -> dict[str, float]:
-    return {entry.layer: entry.values[name] for entry in decisions if name in entry.values}
+def _masks(settings: PruneStep, steps: int) -> str:
+    """Return in words when the masks of a prune step change."""
+    if settings.pattern == "2:4":
+        return f"the 2:4 mask is set at the first step and held for {_count(steps, 'step')}"
+    schedule = plan_schedule(steps, begin=settings.begin, end=settings.end)
+    held = _count(steps - schedule.end_step, "step")
+    if settings.schedule == "constant" or schedule.begin_step == schedule.end_step:
+        return f"masks are set from step {schedule.begin_step}; the target is held for {held}"
+    return (
+        f"masks change from step {schedule.begin_step} to step {schedule.end_step}, every "
+        f"{_count(schedule.frequency, 'step')}; the target is held for {held}"
+    )
 
 
-def _entropy(share: float) -> float:
-    """Return the bits an entry needs to say whether it is zero."""
-    if not 0 < share < 1:
-        return 0.0
-    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

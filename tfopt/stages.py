@@ -193,12 +193,13 @@ def step_context(split: Split, settings: Fit, *, batch_size: int, seed: int) -> 
 def model_sha256(model: Model) -> str:
     """Return a hash of a model's layers and weights, as 64 hexadecimal digits.
 
-    Names do not count: tf_keras numbers them through a whole process. Code in a config
-    counts by its type only, since its address differs from run to run.
+    Names do not count: tf_keras numbers them through a whole process. Nor does code in a
+    config, such as a Lambda's: its address or bytes differ from process to process.
     """
     digest = hashlib.sha256()
     for layer in model._flatten_layers(include_self=False):
-        config = {} if isinstance(layer, keras.Model) else layer.get_config()
+        is_opaque = isinstance(layer, keras.Model | keras.layers.Lambda)
+        config = {} if is_opaque else layer.get_config()
         config.pop("name", None)
         text = json.dumps([type(layer).__name__, config], default=lambda value: str(type(value)))
         digest.update(text.encode())

@@ -15,13 +15,13 @@ import numpy as np
 from tfopt.compression import graph
 from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.keep import (
+    CUSTOM_OBJECTS,
     SCHEMED_TYPES,
     give_weights,
     holding,
-    plain_layer,
     require_kept,
     require_unwrapped,
-    settle_weights,
+    unwrapped,
 )
 from tfopt.compression.measure import (
     is_pruned,
@@ -30,8 +30,6 @@ from tfopt.compression.measure import (
     unique_values,
     zero_fraction,
 )
-from tfopt.compression.pruned_layer import CUSTOM_OBJECTS as PRUNED_OBJECTS
-from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
 from tfopt.compression.quantizers import KernelScheme, SchemedLayer
 from tfopt.compression.sharing import SharedKernel, share_channels, share_kernel
 from tfopt.compression.tfmot_door import UpdatePruningStep
@@ -40,9 +38,9 @@ from tfopt.errors import InputError, VerificationError
 from tfopt.legacy_keras import Layer, Model, keras
 from tfopt.results import LayerDecision
 
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+__all__ = ["CUSTOM_OBJECTS", "Cluster"]
 
-CUSTOM_OBJECTS: Mapping[str, Any] = {**PRUNED_OBJECTS, **QUANTIZER_OBJECTS}
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 class Cluster:
@@ -107,8 +105,7 @@ class Cluster:
 
     def unwrap(self, wrapped: Model) -> Model:
         """Return the plain model with the shared values written into its kernels."""
-        with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
-            return graph.rebuild(wrapped, plain_layer, move_weights=settle_weights)
+        return unwrapped(wrapped)
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return the distinct values of every kernel; too many, or lost zeros, is an error."""

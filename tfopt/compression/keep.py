@@ -12,15 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfopt.compression import graph
 from tfopt.compression.layer_copy import same_weights
 from tfopt.compression.measure import is_clustered, is_pruned, unique_values, zero_fraction
+from tfopt.compression.pruned_layer import CUSTOM_OBJECTS as PRUNED_OBJECTS
 from tfopt.compression.pruned_layer import PrunedLayer, keeping_zeros
+from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
 from tfopt.compression.quantizers import KernelScheme, RangeLayer, SchemedLayer
 from tfopt.compression.sharing import exact_sharing
 from tfopt.errors import InputError, VerificationError
 from tfopt.legacy_keras import Layer, Model, keras
 
 Kernels = Mapping[str, npt.NDArray[np.floating]]
+
+CUSTOM_OBJECTS: Mapping[str, Any] = {**PRUNED_OBJECTS, **QUANTIZER_OBJECTS}
+"""Classes that a model in the middle of a prune or cluster step is saved with."""
 
 SCHEMED_TYPES = (
     keras.layers.Dense,
@@ -100,6 +106,12 @@ def settle_weights(original: Layer, replacement: Layer) -> None:
         original.settle(replacement)
     else:
         same_weights(original, replacement)
+
+
+def unwrapped(model: Model) -> Model:
+    """Return a model with every wrapper of a prune or cluster step settled and removed."""
+    with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
+        return graph.rebuild(model, plain_layer, move_weights=settle_weights)
 
 
 def require_kept(before: Mapping[str, Kernels], after: Mapping[str, Kernels], *, step: str) -> None:

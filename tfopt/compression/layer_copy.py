@@ -52,8 +52,8 @@ def copy_layer(layer: Layer, *, name: str, dtype: str | None = None) -> Layer:
 
 def same_weights(original: Layer, replacement: Any) -> None:
     """Copy all weights in order."""
-    if not original.weights:
-        return
+    if not original.weights or hasattr(original, "get_vocabulary"):
+        return  # a vocabulary is copied with the settings
     replacement.set_weights(original.get_weights())
     if hasattr(replacement, "finalize_state"):
         replacement.finalize_state()

@@ -130,6 +130,9 @@ def place(model: Model, *, skip: Sequence[str] = ()) -> Placement:
             roles[name], reason = Role.FLOAT, "left out by skip"
         if roles[name] is Role.FLOAT:
             reasons[name] = reason
+    for name in _islands(roles, sources, readers):
+        roles[name] = Role.FLOAT
+        reasons[name] = "lies between layers that stay float, where rounding gains nothing"
     outputs = {
         name for name in layers if _is_rounded(name, layers=layers, roles=roles, readers=readers)
     }
@@ -139,6 +142,32 @@ def place(model: Model, *, skip: Sequence[str] = ()) -> Placement:
         roles=roles,
         reasons=reasons,
     )
+
+
+def _islands(
+    roles: Mapping[str, Role],
+    sources: Mapping[str, Sequence[str]],
+    readers: Mapping[str, Sequence[str]],
+) -> set[str]:
+    """Return the operators on integers that no chain of such operators ties to a kernel.
+
+    Rounding there costs accuracy and saves no bytes; before a square root or a logarithm
+    it can even round to zero, whose gradient is infinite.
+    """
+    passing = (Role.INTEGER, Role.FIXED, Role.SAME_RANGE)
+    tied: set[str] = set()
+    edge = [name for name, role in roles.items() if role in (Role.KERNEL, Role.FOLDED)]
+    while edge:
+        name = edge.pop()
+        for other in (*sources[name], *readers[name]):
+            if other not in tied and roles.get(other) in passing:
+                tied.add(other)
+                edge.append(other)
+    return {
+        name
+        for name, role in roles.items()
+        if role in (Role.INTEGER, Role.FIXED) and name not in tied
+    }
 
 
 def _role(
@@ -211,7 +240,7 @@ def _is_rounded(
     readers: Mapping[str, Sequence[str]],
 ) -> bool:
     role = roles[name]
-    if role in (Role.FIXED, Role.SAME_RANGE):
+    if role in (Role.FIXED, Role.SAME_RANGE, Role.INDICES):
         return False
     if role in (Role.INPUT, Role.FLOAT):
         return _is_float(layers[name]) and _feeds_integers(name, roles, readers, set())

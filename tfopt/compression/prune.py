@@ -11,23 +11,21 @@ from tfopt.compression import graph
 from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import (
+    CUSTOM_OBJECTS,
     give_weights,
     holding,
-    plain_layer,
     require_kept,
     require_unwrapped,
-    settle_weights,
     takes_many_inputs,
+    unwrapped,
 )
 from tfopt.compression.measure import layer_kernels, require_finite, zero_fraction
-from tfopt.compression.pruned_layer import CUSTOM_OBJECTS as PRUNED_OBJECTS
 from tfopt.compression.pruned_layer import (
     PrunedLayer,
     fewest_zeros,
     keeping_zeros,
     prunable_kernels,
 )
-from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
 from tfopt.compression.schedule import PruningSchedule, plan_schedule
 from tfopt.compression.tfmot_door import (
     ConstantSparsity,
@@ -41,8 +39,6 @@ from tfopt.legacy_keras import Layer, Model, keras
 from tfopt.results import LayerDecision
 
 __all__ = ["CUSTOM_OBJECTS", "Prune", "PruningSchedule", "plan_schedule"]
-
-CUSTOM_OBJECTS: Mapping[str, Any] = {**PRUNED_OBJECTS, **QUANTIZER_OBJECTS}
 
 _EXTRA_TYPES = (keras.layers.Bidirectional, keras.layers.TimeDistributed)
 """Layers that tfmot's registry does not know, but its wrapper can hold."""
@@ -97,8 +93,7 @@ class Prune:
 
     def unwrap(self, wrapped: Model) -> Model:
         """Return the plain model with the masks multiplied into its kernels."""
-        with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
-            return graph.rebuild(wrapped, plain_layer, move_weights=settle_weights)
+        return unwrapped(wrapped)
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return the zeros of every layer; too few, or nothing but zeros, is an error."""

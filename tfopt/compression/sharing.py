@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_MOST_ROUNDS = 1000
+"""Lloyd's algorithm rests after 20 to 400 rounds on kernels of up to 400,000 weights."""
+
+
+_SPLIT_POINTS = 512
+_MOST_SPLIT = 64
+"""The best split costs their product times the points once more: 20 ms for 16 values."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedKernel:
@@ -82,18 +90,63 @@ def share_channels(
 def _centroids(
     entries: npt.NDArray[np.float64], count: int, *, with_lloyd: bool
 ) -> npt.NDArray[np.float64]:
-    """Return at most ``count`` values: Lloyd's k-means from a linear start, sorted.
-
-    A linear start keeps the large weights, which matter most, near a value of their
-    own (Deep Compression, section 3.2).
-    """
+    """Return at most ``count`` values, sorted: nearly the best, or evenly spread."""
     distinct = np.unique(entries)
     if distinct.size <= count:
         return distinct
     if count == 1:
         return np.array([entries.mean()])
-    values = np.linspace(distinct[0], distinct[-1], count)
-    return _lloyd(np.sort(entries), values) if with_lloyd else values
+    if not with_lloyd:
+        return np.linspace(distinct[0], distinct[-1], count)
+    ordered = np.sort(entries)
+    start = _by_density(ordered, count)
+    return _lloyd(ordered, _best_split(ordered, start) if count <= _MOST_SPLIT else start)
+
+
+def _by_density(ordered: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """Return values spread by the cube root of the density of the entries.
+
+    That is the best spread of many values (Panter and Dite, 1951, "Quantization
+    distortion in pulse-count modulation with nonuniform spacing of levels").
+    """
+    counts, edges = np.histogram(ordered, bins=min(256, ordered.size))
+    total = np.concatenate([[0.0], np.cumsum(np.cbrt(counts))])
+    return np.interp((np.arange(count) + 0.5) / count * total[-1], total, edges)
+
+
+def _best_split(
+    ordered: npt.NDArray[np.float64], start: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the means of the best split into as many runs as ``start`` has values.
+
+    One-dimensional k-means is a shortest path over the sorted entries (Wang and Song,
+    2011, "Ckmeans.1d.dp"); Lloyd's rounds alone end up to 1.7 times as far from small
+    kernels. More than ``_SPLIT_POINTS`` entries are taken in small runs.
+    """
+    size, count = ordered.size, start.size
+    cuts = np.arange(size + 1)
+    if size > _SPLIT_POINTS:
+        inner = np.searchsorted(ordered, _by_density(ordered, _SPLIT_POINTS))
+        cuts = np.unique(np.concatenate([[0], inner, [size]]))
+    if cuts.size <= count:
+        return start
+    centred = ordered - ordered.mean()
+    sums, squares = (
+        np.concatenate([[0.0], np.cumsum(values)])[cuts] for values in (centred, centred**2)
+    )
+    counts = np.maximum(cuts[None, :] - cuts[:, None], 1)
+    error = (squares[None, :] - squares[:, None]) - (sums[None, :] - sums[:, None]) ** 2 / counts
+    error[np.tril_indices(cuts.size)] = np.inf
+    best, previous = error[0], []
+    for _ in range(count - 1):
+        total = best[:, None] + error
+        previous.append(np.argmin(total, axis=0))
+        best = total[previous[-1], np.arange(cuts.size)]
+    path = [cuts.size - 1]
+    for choices in reversed(previous):
+        path.append(choices[path[-1]])
+    ends = cuts[[0, *reversed(path)]]
+    return np.add.reduceat(ordered, ends[:-1]) / np.diff(ends)
 
 
 def _lloyd(
@@ -101,7 +154,7 @@ def _lloyd(
 ) -> npt.NDArray[np.float64]:
     """Return the values moved to the means of the entries they serve, until they rest."""
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    for _ in range(100):
+    for _ in range(_MOST_ROUNDS):
         cuts = np.searchsorted(ordered, (values[1:] + values[:-1]) / 2)
         edges = np.concatenate([[0], cuts, [ordered.size]])
         counts = np.diff(edges)

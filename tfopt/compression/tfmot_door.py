@@ -9,6 +9,7 @@ caller's own setting, and the variable is put back afterwards.
 from __future__ import annotations
 
 import os
+import warnings
 
 import tensorflow as tf
 
@@ -16,31 +17,36 @@ _VARIABLE = "TF_USE_LEGACY_KERAS"
 _before = os.environ.get(_VARIABLE)
 _touched = tf.keras.Model
 try:
-    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
-    from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import (
-        QuantizeConfig,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (
-        QuantizeLayer,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (
-        QuantizeWrapperV2,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.quantizers import Quantizer
-    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import (
-        PruneRegistry,
-    )
-    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_callbacks import (
-        UpdatePruningStep,
-    )
-    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_impl import Pruning
-    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule import (
-        ConstantSparsity,
-        PolynomialDecay,
-    )
-    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import (
-        PruneLowMagnitude,
-    )
+    with warnings.catch_warnings():
+        # tfmot compares versions with distutils, which setuptools deprecates.
+        warnings.filterwarnings("ignore", "distutils Version classes", DeprecationWarning)
+        from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+        from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import (
+            QuantizeConfig,
+        )
+        from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (
+            QuantizeLayer,
+        )
+        from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (
+            QuantizeWrapperV2,
+        )
+        from tensorflow_model_optimization.python.core.quantization.keras.quantizers import (
+            Quantizer,
+        )
+        from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import (
+            PruneRegistry,
+        )
+        from tensorflow_model_optimization.python.core.sparsity.keras.pruning_callbacks import (
+            UpdatePruningStep,
+        )
+        from tensorflow_model_optimization.python.core.sparsity.keras.pruning_impl import Pruning
+        from tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule import (
+            ConstantSparsity,
+            PolynomialDecay,
+        )
+        from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import (
+            PruneLowMagnitude,
+        )
 finally:
     if _before is None:
         os.environ.pop(_VARIABLE, None)

@@ -130,7 +130,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             counts = json.loads(str(stored["counts"]))
             groups = {
                 name: [stored[f"{name}{number}"] for number in range(count)]

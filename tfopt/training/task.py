@@ -96,6 +96,7 @@ class SmoothedSparseCrossentropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each row."""
+        y_pred = tf.convert_to_tensor(y_pred)
         classes = y_pred.shape[-1]
         labels = tf.cast(y_true, tf.int32)
         if labels.shape.rank == y_pred.shape.rank:
