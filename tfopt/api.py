@@ -333,7 +333,7 @@ def _task_of(model: Model, split: Split) -> Literal["auto", "classification", "r
     Class numbers are often stored as floats, and amounts as whole numbers.
     """
     output, labels = model.outputs[0].shape, split.label_spec
-    if len(model.outputs) != 1 or not hasattr(labels, "shape"):
+    if len(model.outputs) != 1 or labels is None or not hasattr(labels, "shape"):
         return "auto"
     if output[-1] == 1:
         numbers = split.class_numbers

@@ -409,7 +409,7 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
 def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None:
     from tfopt.arguments import resume_command, typed
     from tfopt.console import make_reporter
-    from tfopt.run_dir import fresh_folder, latest_folder, open_run_dir
+    from tfopt.run_dir import check_run_dir, fresh_folder, latest_folder
 
     if choice.output is not None:
         folder = choice.output
@@ -417,9 +417,8 @@ def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None
         folder = latest_folder(_RUNS, recipe.name)
     else:
         folder = fresh_folder(_RUNS, recipe.name)
-    # Here what is wrong with the folder is said before TensorFlow loads; the run then goes
-    # on in the folder, which holds an empty run.
-    open_run_dir(folder, resume=choice.resume)
+    # What is wrong with the folder is said before TensorFlow loads.
+    check_run_dir(folder, resume=choice.resume)
     words: list[str] = context.obj
     go_on = f"Go on with: {resume_command(words, folder)}"
     with quiet_tensorflow(log_to=folder / "log.txt") as stream:
@@ -427,7 +426,7 @@ def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None
         try:
             from tfopt.pipeline import RunOptions, run_recipe
 
-            options = RunOptions(folder, resume=True, command=typed(words))
+            options = RunOptions(folder, resume=choice.resume, command=typed(words))
             run_recipe(recipe, options, reporter)
         except (KeyboardInterrupt, Interrupted) as error:
             raise Interrupted(f"Interrupted. {go_on}") from error
@@ -447,11 +446,13 @@ def _print_artifact(artifact: Any, stream: TextIO) -> None:
 
 
 def _check_gate(artifact: Any, max_drop: float | None) -> None:
+    from tfopt.verdict import meets_gate
+
     if max_drop is None:
         return
     if artifact.drop is None:
         raise InputError("--max-drop needs labelled data; give --data.")
-    if not artifact.drop <= max_drop:
+    if not meets_gate(artifact, max_drop):
         raise GateMissed(
             f"The metric drops by {artifact.drop:.4f}; the gate allows {max_drop:.4f}. "
             f"{artifact.path} is kept."

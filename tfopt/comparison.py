@@ -71,8 +71,8 @@ def compare_outputs(reference: FloatArray, candidate: FloatArray) -> OutputCompa
             f"Output shapes differ: the source model gives {reference.shape}, the artefact "
             f"{candidate.shape}."
         )
-    if reference.size == 0:
-        raise VerificationError(f"There are no outputs to compare: shape {reference.shape}.")
+    if reference.size == 0 or reference.ndim == 0:
+        raise VerificationError(f"There are no rows of outputs to compare: {reference.shape}.")
     rows = reference.shape[0]
     first = reference.reshape(rows, -1).astype(np.float64)
     second = candidate.reshape(rows, -1).astype(np.float64)
@@ -123,7 +123,7 @@ def paired_drop(
         The drop and its interval.
 
     Raises:
-        VerificationError: If the shapes differ or there are no rows.
+        VerificationError: If the shapes differ, there are no rows, or a score is not finite.
 
     Example:
         >>> paired_drop(np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])).value
@@ -134,6 +134,13 @@ def paired_drop(
             "A paired comparison needs one score a row from both sides. Received: "
             f"{reference.shape} and {candidate.shape}."
         )
+    for side, scores in (("reference", reference), ("candidate", candidate)):
+        if not np.isfinite(scores).all():
+            bad = int(np.count_nonzero(~np.isfinite(scores)))
+            raise VerificationError(
+                f"{bad} of {scores.size} scores of the {side} are NaN or infinite, so there is no "
+                "drop to speak of."
+            )
     worse = (reference - candidate).astype(np.float64)
     if not higher_is_better:
         worse = -worse

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.errors import DataError
+from tfopt.errors import DataError, VerificationError
 
 Array = npt.NDArray[np.generic]
 
@@ -45,6 +45,7 @@ class TaskMetric:
 
         Raises:
             DataError: If labels and outputs do not fit each other.
+            VerificationError: If an output is NaN or infinite.
 
         Example:
             >>> TaskMetric("accuracy").rows(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
@@ -52,6 +53,8 @@ class TaskMetric:
         """
         if len(outputs) != len(labels):
             raise DataError(f"{len(outputs)} rows of outputs, but {len(labels)} labels.")
+        if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
+            raise VerificationError(f"{self.name} cannot score outputs that hold NaN or infinity.")
         if self.name in {"accuracy", "top_5_accuracy"}:
             scores = self._hits(outputs, labels)
         else:
@@ -70,20 +73,25 @@ class TaskMetric:
                 return np.asarray(outputs.argmax(axis=-1) == labels, np.float64)
             best = np.argsort(-np.asarray(outputs, np.float64), axis=-1, kind="stable")[..., :5]
             return np.asarray((best == labels[..., None]).any(axis=-1), np.float64)
-        flat = outputs.reshape(len(outputs), -1)
-        truth = labels.reshape(len(labels), -1)
-        if flat.shape != truth.shape:
-            raise _misfit(self.name, outputs, labels)
+        flat, truth = self._same_shape(outputs, labels)
         said_one = np.asarray(flat, np.float64) > self.threshold
         return np.asarray(said_one == (np.asarray(truth, np.float64) > 0.5), np.float64)
 
     def _errors(self, outputs: Array, labels: Array) -> npt.NDArray[np.float64]:
-        flat = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
-        truth = np.asarray(labels, np.float64).reshape(len(labels), -1)
-        if flat.shape != truth.shape:
-            raise _misfit(self.name, outputs, labels)
-        difference = flat - truth
+        flat, truth = self._same_shape(outputs, labels)
+        difference = np.asarray(flat, np.float64) - np.asarray(truth, np.float64)
         return np.abs(difference) if self.name == "mean_absolute_error" else difference**2
+
+    def _same_shape(self, outputs: Array, labels: Array) -> tuple[Array, Array]:
+        """Return both as one row of numbers an example; sides of length 1 do not count."""
+        if _sides(outputs) != _sides(labels):
+            raise _misfit(self.name, outputs, labels)
+        rows = len(outputs)
+        return outputs.reshape(rows, -1), labels.reshape(rows, -1)
+
+
+def _sides(array: Array) -> list[int]:
+    return [side for side in array.shape[1:] if side != 1]
 
 
 def _misfit(metric: str, outputs: Array, labels: Array) -> DataError:

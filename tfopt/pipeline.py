@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
@@ -33,10 +35,13 @@ from tfopt.results import (
     WeightHistogram,
     to_json,
 )
-from tfopt.run_dir import RunDir, file_sha256, open_run_dir
+from tfopt.run_dir import RunDir, check_run_dir, open_run_dir
 from tfopt.stages import Run, make_pass, step_stage, train_stage
-from tfopt.training.task import read_task, require_inputs
+from tfopt.training.loop import require_validation
+from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.verdict import meets_gate
+
+_KEY_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +82,26 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
         Everything that was found, as written to ``results.json``.
 
     Raises:
-        TfoptError: Whatever stopped the run; ``results.json`` and the report are
+        InputError: If recipe, data, model and output folder do not fit each other;
+            nothing is written then.
+        TfoptError: Whatever stopped the run later; ``results.json`` and the report are
             written first, with all that was found until then.
     """
+    check_run_dir(options.output, resume=options.resume)
+    tf.config.experimental.enable_op_determinism()
+    prepared = prepare(recipe)
     directory = open_run_dir(options.output, resume=options.resume)
     directory.write("recipe.yaml", recipe_to_yaml(recipe))
-    findings = _Findings()
+    task = prepared.task
+    findings = _Findings(
+        metric=MetricInfo(
+            name=task.metric.name,
+            higher_is_better=task.metric.higher_is_better,
+            examples=prepared.data.evaluation.examples,
+        )
+    )
     try:
-        error = _run(recipe, directory, reporter, findings)
+        error = _run(recipe, directory, reporter, prepared, findings)
         result = _result(recipe, options, findings, error)
         if error is None and result.status == "gate_missed":
             error = GateMissed(_gate_text(result))
@@ -98,8 +115,17 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     return result
 
 
-def prepare(recipe: Recipe) -> tuple[DataBundle, Model]:
-    """Return the data and the float model of a recipe, checked against each other.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Data, float model and task of a recipe, checked against each other."""
+
+    data: DataBundle
+    model: Model
+    task: Task
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Load the data, build the float model, and check that everything fits.
 
     Every step decides on the untrained model too, so that a pattern that matches
     nothing stops the run before training and not after.
@@ -113,33 +139,34 @@ def prepare(recipe: Recipe) -> tuple[DataBundle, Model]:
         recipe.model, input_shape=data.input_shape, classes=data.classes, seed=recipe.seed
     )
     require_inputs(model, data.train, what="training data")
-    for step in recipe.steps:
-        make_pass(step).decide(model)
-    return data, model
-
-
-def _run(
-    recipe: Recipe, directory: RunDir, reporter: Reporter, findings: _Findings
-) -> TfoptError | None:
-    """Run all stages; return the error of an export that failed, if any."""
-    tf.config.experimental.enable_op_determinism()
-    data, model = prepare(recipe)
     task = read_task(
         model, data.train, classes=data.classes, train=recipe.training, metric=recipe.metric
     )
-    findings.metric = MetricInfo(
-        name=task.metric.name,
-        higher_is_better=task.metric.higher_is_better,
-        examples=data.evaluation.examples,
-    )
+    fits = [recipe.training] if recipe.training is not None else []
+    for settings in (*fits, *(step.settings for step in recipe.steps)):
+        require_validation(settings, data.validation)
+    for step in recipe.steps:
+        make_pass(step).decide(model)
+    return Prepared(data, model, task)
+
+
+def _run(
+    recipe: Recipe,
+    directory: RunDir,
+    reporter: Reporter,
+    prepared: Prepared,
+    findings: _Findings,
+) -> TfoptError | None:
+    """Run all stages; return the error of an export that failed, if any."""
+    model = prepared.model
     run = Run(
         recipe=recipe,
         directory=directory,
         reporter=reporter,
-        data=data,
-        task=task,
+        data=prepared.data,
+        task=prepared.task,
         total=1 + len(recipe.steps) + len(recipe.export),
-        data_key=_data_key(recipe),
+        data_key=_data_key(recipe, prepared.data),
         custom_objects=_custom_objects(model),
         stages=findings.stages,
     )
@@ -191,13 +218,19 @@ def _stage_names(recipe: Recipe) -> list[str]:
     return ["train", *(step.name for step in recipe.steps), *exports]
 
 
-def _data_key(recipe: Recipe) -> str:
-    """Return a hash of the data section and, for a file, of its size and time."""
-    path = recipe.data.path
-    state = ""
-    if path is not None and path.is_file():
-        state = file_sha256(path)
-    return settings_sha256({"data": recipe.data.model_dump(mode="json"), "file": state})
+def _data_key(recipe: Recipe, data: DataBundle) -> str:
+    """Return a hash of the data section and of rows drawn from all over the data.
+
+    Data can change behind an unchanged recipe: a file, a folder, the user's function.
+    """
+    digest = hashlib.sha256(settings_sha256(recipe.data.model_dump(mode="json")).encode())
+    for split in (data.train, data.evaluation):
+        digest.update(str(split.examples).encode())
+        for array in tf.nest.flatten(split.sample_inputs(_KEY_ROWS, seed=0)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        if split.class_numbers is not None:
+            digest.update(np.ascontiguousarray(split.class_numbers).tobytes())
+    return digest.hexdigest()
 
 
 def _custom_objects(model: Model) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from tfopt.legacy_keras import Model
 from tfopt.pipeline import prepare
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
-from tfopt.training.task import read_task
 
 _FLOAT_BYTES = 4
 _LEFT = {"prune": "is not pruned", "cluster": "is not clustered", "quantize": "stays float"}
@@ -75,10 +74,8 @@ def make_plan(recipe: Recipe) -> Plan:
     Raises:
         InputError: If a setting is impossible for this data or model.
     """
-    data, model = prepare(recipe)
-    task = read_task(
-        model, data.train, classes=data.classes, train=recipe.training, metric=recipe.metric
-    )
+    prepared = prepare(recipe)
+    data, model, task = prepared.data, prepared.model, prepared.task
     decisions, final = _decisions(recipe, model)
     return Plan(
         name=recipe.name,

@@ -24,7 +24,7 @@ def quiet_tensorflow(*, log_to: Path | None = None) -> Iterator[TextIO]:
     logging setting can reach them.
 
     Args:
-        log_to: Where the log is moved at the end, if its folder exists.
+        log_to: Where the log is copied at the end, if its folder holds a run by then.
 
     Yields:
         A stream to the real standard error.
@@ -65,7 +65,8 @@ def terminable() -> Iterator[None]:
 
 def _keep_log(log: Path, log_to: Path | None) -> None:
     try:
-        if log_to is not None and log_to.parent.is_dir():
+        # A folder in which no run began stays empty, so that the next try can use it.
+        if log_to is not None and log_to.parent.is_dir() and any(log_to.parent.iterdir()):
             shutil.copyfile(log, log_to)
     except OSError as error:
         sys.stderr.write(f"warning: the log {log_to} cannot be written: {error}\n")

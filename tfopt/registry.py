@@ -50,8 +50,9 @@ def resolve(table: Mapping[str, str], kind: str, name: str) -> Any:
 def import_dotted(path: str, kind: str) -> Any:
     """Import ``package.module:attribute`` given by the user.
 
-    The current directory is searched as ``python -m`` would, so that a script beside
-    the recipe is found.
+    The current directory is searched first, as ``python -m`` would, so that a script
+    beside the recipe is found; it stays on the search path, but last, for what the script
+    imports later.
 
     Args:
         path: The dotted path, with one colon before the attribute.
@@ -61,8 +62,8 @@ def import_dotted(path: str, kind: str) -> Any:
         The imported attribute.
 
     Raises:
-        InputError: If the path has no colon, the module cannot be imported, or it
-            has no such attribute.
+        InputError: If the path has no colon, the module cannot be imported or fails
+            while it is, or it has no such attribute.
     """
     module_name, colon, attribute = path.partition(":")
     if not (colon and module_name and attribute):
@@ -76,6 +77,11 @@ def import_dotted(path: str, kind: str) -> Any:
             f"The {kind} {path!r} cannot be imported: {error}. The module must be "
             "installed, or lie in the current directory."
         ) from error
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"The {kind} {path!r} cannot be imported, because its module fails: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, attribute):
         near = did_you_mean(attribute, dir(module))
         raise InputError(f"The {kind} {path!r}: module {module_name!r} has no {attribute!r}.{near}")
@@ -87,11 +93,11 @@ def _import_from_here(module_name: str) -> Any:
     import sys
 
     here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
+    is_known = here in sys.path
+    sys.path.insert(0, here)
     try:
         return importlib.import_module(module_name)
     finally:
-        if added:
-            sys.path.remove(here)
+        sys.path.remove(here)
+        if not is_known:
+            sys.path.append(here)

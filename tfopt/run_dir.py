@@ -161,6 +161,32 @@ class RunDir:
         self.save_manifest()
 
 
+def check_run_dir(root: Path, *, resume: bool) -> None:
+    """Raise unless a run can be written to a folder; nothing is written yet.
+
+    Args:
+        root: The folder.
+        resume: Whether the run in it, if there is one, is taken up.
+
+    Raises:
+        StorageError: If it holds something and ``resume`` is false, is a file, or
+            cannot be written.
+    """
+    with named_errors(f"The output folder {root} cannot be used"):
+        if (root.exists() or root.is_symlink()) and not root.is_dir():
+            raise StorageError(f"The output {root} is a file; give the name of a folder.")
+        if not resume and root.is_dir() and any(root.iterdir()):
+            raise StorageError(
+                f"The output folder {root} exists and is not empty. Add --resume to go on with "
+                "the run in it, or give another --output."
+            )
+        existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise StorageError(f"The output folder {root} cannot be made: {existing} is a file.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise StorageError(f"The output folder {root} cannot be made: {existing} is read-only.")
+
+
 def open_run_dir(root: Path, *, resume: bool) -> RunDir:
     """Return the run folder, new or taken up again.
 
@@ -175,17 +201,8 @@ def open_run_dir(root: Path, *, resume: bool) -> RunDir:
         StorageError: If it holds something and ``resume`` is false, is no run's folder,
             or cannot be written.
     """
-    with named_errors(f"The output folder {root} cannot be used"):
-        if (root.exists() or root.is_symlink()) and not root.is_dir():
-            raise StorageError(f"The output {root} is a file; give the name of a folder.")
-        if not resume and root.is_dir() and any(root.iterdir()):
-            raise StorageError(
-                f"The output folder {root} exists and is not empty. Add --resume to go on with "
-                "the run in it, or give another --output."
-            )
+    check_run_dir(root, resume=resume)
     make_folder(root)
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise StorageError(f"The output folder {root} is read-only.")
     directory = RunDir(root, _read_manifest(root) if resume else [])
     remove_partial_files(root)
     directory.save_manifest()

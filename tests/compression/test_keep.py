@@ -88,4 +88,4 @@ def test_a_wrapped_model_is_refused(dense: Model) -> None:
     dense.get_layer("hidden").kernel.assign(SPARSE)
     wrapped = held_model(dense)
     with pytest.raises(InputError, match=r"prune: .* in the middle of another step \('held_hid"):
-        require_unwrapped(wrapped.layers, wrapped, step="prune")
+        require_unwrapped(wrapped, step="prune")

@@ -17,10 +17,10 @@ from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.keep import (
     CUSTOM_OBJECTS,
     SCHEMED_TYPES,
+    flat_copy,
     give_weights,
     holding,
     require_kept,
-    require_unwrapped,
     unwrapped,
 )
 from tfopt.compression.measure import (
@@ -53,11 +53,11 @@ class Cluster:
 
     def decide(self, model: Model) -> list[LayerDecision]:
         """Return the number of values of each layer, and why the others are skipped."""
-        return self._decide(graph.copy(model))
+        return self._decide(flat_copy(model, step="cluster"))
 
     def wrap(self, model: Model, context: StepContext) -> Model:
         """Return a copy whose kernels are gathered from their shared values."""
-        flat = graph.copy(model)
+        flat = flat_copy(model, step="cluster")
         require_finite(flat)
         numbers = {
             entry.layer: int(entry.values["clusters"]) for entry in self._decide(flat) if entry.done
@@ -109,7 +109,7 @@ class Cluster:
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return the distinct values of every kernel; too many, or lost zeros, is an error."""
-        flat = graph.copy(before)
+        flat = flat_copy(before, step="cluster")
         old = {layer.name: layer_kernels(layer) for layer in graph.layers_of(flat)}
         new = {layer.name: layer_kernels(layer) for layer in graph.layers_of(after)}
         decisions = self._decide(flat)
@@ -130,7 +130,6 @@ class Cluster:
         )
 
     def _decide(self, flat: Model) -> list[LayerDecision]:
-        require_unwrapped(graph.layers_of(flat), flat, step="cluster")
         layers = [layer for layer in graph.layers_of(flat) if layer.weights]
         reasons = {layer.name: _reason_to_skip(layer) for layer in layers}
         numbers = by_pattern(

@@ -6,7 +6,7 @@ an ordinary layer there, and training would bring its zeros back and scatter its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
 from tfopt.compression.quantizers import KernelScheme, RangeLayer, SchemedLayer
 from tfopt.compression.sharing import exact_sharing
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.legacy_keras import Layer, Model, keras, require_model
 
 Kernels = Mapping[str, npt.NDArray[np.floating]]
 
@@ -142,13 +142,14 @@ def require_kept(before: Mapping[str, Kernels], after: Mapping[str, Kernels], *,
                 raise VerificationError(f"{step}: every weight of layer {layer!r} became zero.")
 
 
-def require_unwrapped(layers: Iterable[Layer], model: Model, *, step: str) -> None:
+def require_unwrapped(model: Model, *, step: str) -> None:
     """Raise if a model is in the middle of a step, or already emulates 8-bit arithmetic.
 
     Raises:
         InputError: With what was found.
+        ModelError: If it is not a Functional or Sequential tf_keras model.
     """
-    for layer in layers:
+    for layer in require_model(model)._flatten_layers():
         if isinstance(layer, RangeLayer):
             raise InputError(
                 f"{step}: {model.name!r} already emulates 8-bit arithmetic; start from the model "
@@ -159,3 +160,14 @@ def require_unwrapped(layers: Iterable[Layer], model: Model, *, step: str) -> No
                 f"{step}: {model.name!r} is in the middle of another step ({layer.name!r}); finish "
                 "that step first."
             )
+
+
+def flat_copy(model: Model, *, step: str) -> Model:
+    """Return a flat copy of a model that is in the middle of no step.
+
+    Raises:
+        InputError: If it is.
+        ModelError: If it cannot be copied.
+    """
+    require_unwrapped(model, step=step)
+    return graph.copy(model)

@@ -12,10 +12,10 @@ from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import (
     CUSTOM_OBJECTS,
+    flat_copy,
     give_weights,
     holding,
     require_kept,
-    require_unwrapped,
     takes_many_inputs,
     unwrapped,
 )
@@ -54,11 +54,11 @@ class Prune:
 
     def decide(self, model: Model) -> list[LayerDecision]:
         """Return the target of each prunable layer, and why the others are skipped."""
-        return self._decide(graph.copy(model))
+        return self._decide(flat_copy(model, step="prune"))
 
     def wrap(self, model: Model, context: StepContext) -> Model:
         """Return a copy whose prunable layers are masked on a schedule."""
-        flat = graph.copy(model)
+        flat = flat_copy(model, step="prune")
         require_finite(flat)
         require_trainable(flat)
         decided = {entry.layer: entry for entry in self._decide(flat)}
@@ -97,7 +97,7 @@ class Prune:
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return the zeros of every layer; too few, or nothing but zeros, is an error."""
-        flat = graph.copy(before)
+        flat = flat_copy(before, step="prune")
         old = {layer.name: layer_kernels(layer) for layer in graph.layers_of(flat)}
         new = {layer.name: layer for layer in graph.layers_of(after)}
         decisions = self._decide(flat)
@@ -129,7 +129,6 @@ class Prune:
         )
 
     def _decide(self, flat: Model) -> list[LayerDecision]:
-        require_unwrapped(graph.layers_of(flat), flat, step="prune")
         layers = [layer for layer in graph.layers_of(flat) if layer.weights]
         reasons = {layer.name: self._reason_to_skip(layer) for layer in layers}
         targets = by_pattern(self.settings.layers, reasons, self._default(), setting="prune.layers")

@@ -69,12 +69,12 @@ class Quantize:
 
     def decide(self, model: Model) -> list[LayerDecision]:
         """Return which layers will work on 8 bits, and why the others stay float."""
-        plain = canonical(model)
+        plain = _plain(model)
         return self._decide(plain, self._place(plain))
 
     def wrap(self, model: Model, context: StepContext) -> Model:
         """Return a copy that emulates 8-bit arithmetic, with calibrated ranges."""
-        plain = canonical(model)
+        plain = _plain(model)
         require_finite(plain)
         placement = self._place(plain)
         self._decide(plain, placement)
@@ -134,7 +134,7 @@ class Quantize:
 
     def measure(self, before: Model, after: Model, context: StepContext) -> Measurement:
         """Return ranges, zeros and shared values; empty or stale ranges are an error."""
-        plain = canonical(before)
+        plain = _plain(before)
         decisions = self._decide(plain, self._place(plain))
         gaps = range_gaps(after, context.calibration())
         schemed = {
@@ -161,7 +161,6 @@ class Quantize:
         )
 
     def _decide(self, plain: Model, placement: Placement) -> list[LayerDecision]:
-        require_unwrapped(graph.layers_of(plain), plain, step="quantize")
         decisions = [
             self._decision(layer, placement)
             for layer in graph.layers_of(plain)
@@ -212,6 +211,11 @@ class Quantize:
             words += f", {scheme['shared']} shared values kept"
         weights = sum(values.size for values in kernels.values())
         return LayerDecision(layer.name, kind, done=True, reason=words, values={"weights": weights})
+
+
+def _plain(model: Model) -> Model:
+    require_unwrapped(model, step="quantize")
+    return canonical(model)
 
 
 def _channels(layer: Layer) -> str:

@@ -63,7 +63,7 @@ def _name_problems(raw: Mapping[Any, Any]) -> list[str]:
         own = "Your own is written as package.module:function."
         if ":" in name:
             module, _, function = name.partition(":")
-            words = [*module.split("."), *function.split(".")]
+            words = [*module.split("."), function]
             if not all(word.isidentifier() for word in words):
                 problems.append(f"{section}.{key} {name!r} is not a dotted path. {own}")
         elif name not in table:

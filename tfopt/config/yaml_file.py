@@ -29,8 +29,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _as_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
 # A recipe has no use for dates, so they stay the text they are.
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
 
 
 def read_recipe_file(path: Path) -> dict[Any, Any]:
