@@ -225,7 +225,8 @@ def _channels(layer: Layer) -> str:
 def _is_holder(layer: Layer) -> bool:
     """Return whether a layer only keeps zeros and values, and rounds nothing."""
     if isinstance(layer, SchemedLayer):
-        return all(quantizer.bits is None for _, quantizer, _ in layer.kernels().values())
+        quantizers = layer.quantize_config.quantizers.values()
+        return all(quantizer.bits is None for quantizer in quantizers)
     return isinstance(layer, PrunedLayer)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from tfopt.config.schema import STEP_ORDER, Data
+from tfopt.config.schema import STEP_ORDER, Data, Precision
 from tfopt.config.tables import (
     BUILDERS,
     DOTTED_SETTINGS,
@@ -23,6 +23,7 @@ from tfopt.config.yaml_file import names_in
 from tfopt.registry import did_you_mean
 
 _INTEGER_PRECISIONS = ("int8", "int8_io")
+_OTHER_PRECISIONS = set(get_args(Precision)) - set(_INTEGER_PRECISIONS)
 _CHOSEN_BY_SOURCE = frozenset().union(*SOURCE_SETTINGS.values(), DOTTED_SETTINGS)
 
 
@@ -120,7 +121,7 @@ def _export_problems(raw: Mapping[Any, Any]) -> list[str]:
         where = f"export[{position}].litert"
         if precision in seen:
             problems.append(f"{where}: precision {precision!r} is listed twice")
-        if has_ranges and precision not in _INTEGER_PRECISIONS:
+        if has_ranges and precision in _OTHER_PRECISIONS:
             problems.append(
                 f"{where}: precision {precision!r} does not fit the quantize step, which trains "
                 f"for 8-bit integers; use {' or '.join(_INTEGER_PRECISIONS)}, or remove the step"

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras as keras3
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfopt
+from tfopt.compression.measure import model_kernels, unique_values, zero_fraction
+from tfopt.errors import (
+    DataError,
+    GateMissed,
+    InputError,
+    ModelError,
+    RecipeError,
+    StorageError,
+)
+from tfopt.legacy_keras import Model, keras
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+IMPORT = """
+import os, sys
+before = dict(os.environ), list(sys.path)
+import tfopt
+assert (dict(os.environ), sys.path) == before
+print(sorted({"tensorflow", "keras", "tf_keras", "yaml", "pydantic", "numpy"} & set(sys.modules)))
+print([name for name in tfopt.__all__ if name in dir(tfopt)] == tfopt.__all__)
+import tensorflow as tf
+first = tf.keras.Model.__module__
+tfopt.prune, tfopt.load
+print(first == tf.keras.Model.__module__, "TF_USE_LEGACY_KERAS" in os.environ)
+"""
+
+
+def test_importing_tfopt_changes_nothing_in_the_process() -> None:
+    environment = {"PATH": "/usr/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert done.stdout.splitlines() == ["[]", "True", "True False"], done.stderr
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'tfopt' has no attribute 'prun'"):
+        tfopt.prun  # noqa: B018  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def model(shelf: Path) -> Model:
+    return tfopt.load(shelf / "model.keras")
+
+
+@pytest.fixture(scope="module")
+def train(shelf: Path) -> Rows:
+    found = np.load(shelf / "rows.npz")
+    return found["x_train"], found["y_train"]
+
+
+@pytest.fixture(scope="module")
+def test(shelf: Path) -> Rows:
+    found = np.load(shelf / "rows.npz")
+    return found["x_test"], found["y_test"]
+
+
+def batched(rows: Rows) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(rows).batch(50)
+
+
+def test_steps_compose_and_leave_their_input_alone(
+    model: Model, train: Rows, test: Rows, tmp_path: Path
+) -> None:
+    before = [weight.copy() for weight in model.get_weights()]
+    pruned = tfopt.prune(model, train, sparsity=0.75, layers={"conv": 0.5}, epochs=1)
+    assert zero_fraction(model_kernels(pruned)) == pytest.approx(0.75, abs=0.01)
+    clustered = tfopt.cluster(pruned, batched(train), clusters=8)
+    for name, kernel in model_kernels(clustered).items():
+        assert unique_values(kernel) <= 8
+        zeros = model_kernels(pruned)[name] == 0
+        assert np.array_equal(kernel == 0, zeros)
+    ready = tfopt.quantize(clustered, train, epochs=1)
+    artifact = tfopt.export_litert(ready, tmp_path / "m.tflite", evaluation=test)
+    assert artifact.int8_op_fraction == 1.0
+    assert artifact.precision == "int8"
+    plain = tfopt.export_litert(model, tmp_path / "f.tflite", precision="float32")
+    assert artifact.gzip_bytes < plain.gzip_bytes / 6
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.optimizer is None
+    for made in (pruned, clustered):
+        assert {type(layer).__module__.split(".")[0] for layer in made.layers} == {"tf_keras"}
+
+
+def test_the_same_seed_gives_the_same_model(model: Model, train: Rows) -> None:
+    first, second, other = (tfopt.prune(model, train, epochs=1, seed=seed) for seed in (1, 1, 2))
+    same = [
+        np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True)
+    ]
+    assert all(same)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+def test_a_model_in_the_middle_is_saved_whole(model: Model, train: Rows, tmp_path: Path) -> None:
+    ready = tfopt.quantize(model, train, epochs=0)
+    tfopt.save(ready, tmp_path / "q.keras")
+    again = tfopt.load(tmp_path / "q.keras")
+    assert np.array_equal(again.predict(train[0], verbose=0), ready.predict(train[0], verbose=0))
+
+
+def test_labels_of_many_kinds(model: Model, train: Rows) -> None:
+    images, labels = train
+    kinds = [labels.astype(np.float32), labels[:, None], np.eye(10)[labels], labels.astype("uint8")]
+    made = [tfopt.cluster(model, (images, kind)).get_weights() for kind in (labels, *kinds)]
+    for weights in made[1:]:
+        assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(made[0], weights, strict=True))
+
+
+def test_a_regression_on_whole_numbers() -> None:
+    inputs = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    amounts = np.round(inputs[:, 0] * 10).astype(np.int64) + 40
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+    assert tfopt.prune(model, (inputs, amounts), sparsity=0.5, epochs=1).output_shape == (None, 1)
+
+
+def test_evaluation_may_lack_classes(model: Model, train: Rows, test: Rows, tmp_path: Path) -> None:
+    images, labels = test
+    for number, kept in enumerate((labels < 8, labels == 3)):
+        artifact = tfopt.export_litert(
+            model,
+            tmp_path / f"{number}.tflite",
+            precision="float32",
+            evaluation=(images[kept], labels[kept]),
+            max_drop=0.0,
+        )
+        assert artifact.drop == 0.0
+        assert artifact.metric is not None
+        assert 0.3 < artifact.metric <= 1.0
+
+
+def test_a_missed_gate_keeps_the_file(
+    model: Model, train: Rows, test: Rows, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.tflite"
+    with pytest.raises(
+        GateMissed, match=r"drops by .*; the gate allows -0.5000. The file is kept."
+    ):
+        tfopt.export_litert(
+            model, file, calibration=train[0], evaluation=batched(test), max_drop=-0.5
+        )
+    assert file.stat().st_size > 0
+
+
+MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
+    "no labels": (lambda m, x, y: tfopt.prune(m, x), DataError, "no labels. Give a tuple"),
+    "list": (lambda m, x, y: tfopt.prune(m, [x, y]), DataError, r"Write a tuple \(x, y\)"),
+    "not batched": (
+        lambda m, x, y: tfopt.prune(m, tf.data.Dataset.from_tensor_slices((x, y))),
+        DataError,
+        r"the dataset is not batched.*Call .batch\(n\)",
+    ),
+    "empty": (lambda m, x, y: tfopt.cluster(m, (x[:0], y[:0])), DataError, "no examples"),
+    "rows differ": (lambda m, x, y: tfopt.cluster(m, (x, y[:-1])), DataError, "300.*299"),
+    "nan": (lambda m, x, y: tfopt.cluster(m, (x * np.nan, y)), DataError, "NaN, infinite or too"),
+    "shape": (lambda m, x, y: tfopt.cluster(m, (x[:, 1:], y)), DataError, r"\(7, 8, 1\).*\(8, 8, 1"),
+    "classes": (lambda m, x, y: tfopt.cluster(m, (x, y + 3)), DataError, "10 outputs.* 13 classes"),
+    "sparsity": (
+        lambda m, x, y: tfopt.prune(m, (x, y), sparsity=2, epochs=0),
+        RecipeError,
+        "tfopt.prune: 2 problems\n  - epochs: must .*\n  - sparsity: must be less than 1",
+    ),
+    "pattern": (
+        lambda m, x, y: tfopt.prune(m, (x, y), pattern="4:2"), RecipeError, "Did you mean '2:4'",
+    ),
+    "rate": (
+        lambda m, x, y: tfopt.quantize(m, (x, y), learning_rate=0), RecipeError, "peak: must be gr",
+    ),
+    "no layer": (
+        lambda m, x, y: tfopt.prune(m, (x, y), layers={"zz": 0.5}), InputError, "matches no layer",
+    ),
+    "text for patterns": (
+        lambda m, x, y: tfopt.quantize(m, (x, y), skip="conv"), RecipeError, "skip: must be a list",
+    ),
+    "batch": (lambda m, x, y: tfopt.cluster(m, (x, y), batch_size=0), DataError, "at least 1"),
+    "seed": (lambda m, x, y: tfopt.cluster(m, (x, y), seed=-1), InputError, "seed must be from 0"),
+    "no model": (lambda m, x, y: tfopt.prune(None, (x, y)), ModelError, "Received: builtins.None"),
+    "quantized twice": (
+        lambda m, x, y: tfopt.prune(tfopt.quantize(m, (x, y), epochs=0), (x, y)),
+        InputError,
+        "already emulates 8-bit arithmetic; start from the model",
+    ),
+    "missing file": (lambda m, x, y: tfopt.load("nosuch.keras"), ModelError, "no model 'nosuch"),
+    "suffix": (lambda m, x, y: tfopt.save(m, "m.pb"), StorageError, ".keras or .h5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name: str, model: Model, train: Rows) -> None:
+    mistake, kind, message = MISTAKES[name]
+    with pytest.raises(kind, match=message):
+        mistake(model, *train)
+
+
+EXPORTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "precision": (
+        {"precision": "int4"},
+        RecipeError,
+        "tfopt.export_litert: 1 problem.*\n.*precision",
+    ),
+    "no calibration": ({}, DataError, "needs calibration rows"),
+    "gate without rows": ({"max_drop": 0.1}, InputError, r"max_drop needs evaluation=\(x, y\)"),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_that_cannot_be(name: str, model: Model, tmp_path: Path) -> None:
+    given, kind, message = EXPORTS[name]
+    with pytest.raises(kind, match=message):
+        tfopt.export_litert(model, tmp_path / "m.tflite", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exports_whose_rows_cannot_be(
+    model: Model, train: Rows, test: Rows, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.tflite"
+    with pytest.raises(DataError, match="max_drop needs a metric: evaluation"):
+        tfopt.export_litert(model, file, calibration=train[0], evaluation=test[0], max_drop=0.1)
+    with pytest.raises(DataError, match="The likely cause is a wrong scale"):
+        tfopt.export_litert(model, file, calibration=train[0] * 255, evaluation=test)
+    assert list(tmp_path.iterdir()) == []
+    file.touch()
+    with pytest.raises(StorageError, match="exists already"):
+        tfopt.export_litert(model, file, precision="float32")
+
+
+def test_a_keras_3_model_is_refused_by_name(train: Rows) -> None:
+    model = keras3.Sequential([keras3.Input((8, 8, 1)), keras3.layers.Flatten()])
+    for function in (tfopt.prune, tfopt.cluster, tfopt.quantize):
+        with pytest.raises(ModelError, match=r"is a Keras 3 object.*`import tf_keras as keras`"):
+            function(model, train)
+
+
+def test_progress_is_shown_only_if_asked_for(
+    model: Model, train: Rows, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tfopt.cluster(model, train)
+    assert capfd.readouterr() == ("", "")
+    tfopt.cluster(model, train, verbose=True)
+    assert "cluster: epoch 1/1" in capfd.readouterr().err

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfopt.config.load import parse_recipe
+from tfopt.errors import InputError, RecipeError
+from tfopt.plan import make_plan, print_plan
+
+Run = Callable[..., Any]
+BASE: dict[str, Any] = {
+    "name": "planned",
+    "data": {"source": "digits", "limit": 640, "batch_size": 64},
+    "model": {"builder": "lenet300"},
+    "train": {"epochs": 2},
+}
+BUILDER = """
+import tf_keras as keras
+
+
+def odd(input_shape, classes):
+    image = keras.Input(input_shape)
+    x = keras.layers.Flatten(name="flat")(image)
+    x = keras.layers.Dense(16, name="first")(x)
+    x = keras.layers.LayerNormalization(name="norm")(x)
+    x = keras.layers.Lambda(lambda t: t * 2, name="double")(x)
+    x = keras.layers.Dense(16, activation="relu", name="second")(x)
+    return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="out")(x))
+"""
+
+
+def planned(**changed: Any) -> Any:
+    return make_plan(parse_recipe({**BASE, **changed}, origin="here"))
+
+
+def text_of(plan: Any) -> str:
+    stream = io.StringIO()
+    print_plan(plan, stream=stream)
+    return stream.getvalue()
+
+
+def test_stages_in_steps_and_masks_on_schedule() -> None:
+    plan = planned(steps=[{"prune": {"sparsity": 0.9, "epochs": 10}}, {"quantize": {"epochs": 0}}])
+    assert [(stage.name, stage.epochs, stage.steps) for stage in plan.stages] == [
+        ("train", 2, 20),
+        ("prune", 10, 100),
+        ("quantize", 0, 0),
+    ]
+    text = text_of(plan)
+    assert "640 to train on, 359 to evaluate, loss cross_entropy, metric accuracy" in text
+    assert "masks change from step 1 to step 60, every 1 step; the target is held for 40" in text
+    assert (
+        "prune: 10 epochs, 100 steps, adam, cosine learning rate from 0.001, to 90% zeros" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pattern": "2:4"}, "the 2:4 mask is set at the first step and held for 20 steps"),
+        ({"schedule": "constant", "begin": 0.5}, "masks are set from step 10; the target is held"),
+    ],
+)
+def test_masks_that_are_set_at_once(settings: Any, words: str) -> None:
+    plan = planned(steps=[{"prune": {"epochs": 2, **settings}}])
+    assert plan.stages[1].masks.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("steps", "scheme", "words"),
+    [
+        (["quantize"], "QAT: no zeros", "8-bit kernel, one range"),
+        (["prune", "quantize"], "PQAT: zeros", "8-bit kernel, one range, zeros kept"),
+        (["cluster", "quantize"], "CQAT: shared values", "16 shared values kept"),
+        (
+            ["prune", {"cluster": {"clusters": 8}}, "quantize"],
+            "PCQAT: zeros and shared values",
+            "zeros kept, 8 shared values kept",
+        ),
+        (["prune", {"quantize": {"preserve": "none"}}], "QAT: no zeros", "8-bit kernel, one range"),
+    ],
+)
+def test_quantization_says_what_the_steps_before_it_make_it(
+    steps: Any, scheme: str, words: str
+) -> None:
+    plan = planned(steps=steps)
+    assert any(note.startswith(f"quantize: {scheme}") for note in plan.notes)
+    first = next(entry for entry in plan.decisions["quantize"] if entry.kind == "Dense")
+    assert first.reason.endswith(words)
+
+
+def test_sizes_for_each_export() -> None:
+    steps = [{"prune": {"sparsity": 0.9}}, "cluster"]
+    exports = [{"litert": {"precision": name}} for name in ("float32", "float16", "int8")]
+    plan = planned(steps=steps, export=exports)
+    assert [size.precision for size in plan.sizes] == ["float32", "float16", "int8"]
+    weights = [size.bytes for size in plan.sizes]
+    assert weights[0] > 1.9 * weights[1] > 1.9 * 1.9 * weights[2]
+    assert all(size.gzip_bytes < 0.5 * size.bytes for size in plan.sizes)
+    assert f"weights as float32: {plan.float_bytes:,} bytes" in text_of(plan)
+
+
+def test_layers_that_a_step_cannot_change_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan_test_builder.py").write_text(BUILDER)
+    steps = ["prune", "cluster", {"quantize": {"skip": ["second"]}}]
+    plan = planned(model={"builder": "plan_test_builder:odd"}, steps=steps, export=["litert"])
+    reasons = {
+        (name, entry.layer): entry.reason
+        for name, entries in plan.decisions.items()
+        for entry in entries
+        if not entry.done
+    }
+    assert "biases and norms are never pruned" in reasons["prune", "norm"]
+    assert "biases and norms are never clustered" in reasons["cluster", "norm"]
+    assert "LayerNormalization has no 8-bit training rule" in reasons["quantize", "norm"]
+    assert "Lambda has no 8-bit training rule" in reasons["quantize", "double"]
+    assert reasons["quantize", "second"] == "left out by skip"
+    text = text_of(plan)
+    assert "prune: norm (LayerNormalization) is not pruned: " in text
+    assert "quantize: double (Lambda) stays float: " in text
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "pattern": (
+        {"steps": [{"prune": {"layers": {"conv*": 0.5}}}]},
+        r"prune.layers: the pattern 'conv\*' matches no layer",
+    ),
+    "skip": (
+        {"steps": [{"quantize": {"skip": ["dens1"]}}]},
+        "quantize.skip: the pattern 'dens1' matches no layer.*Did you mean 'dense1'",
+    ),
+    "clusters": ({"steps": [{"cluster": {"layers": {"dense1": 1}}}]}, "needs at least 2 values"),
+    "builder": (
+        {"model": {"builder": "lenet5", "arguments": {"unit": 3}}},
+        "does not take model.arg",
+    ),
+    "validation": (
+        {"data": {"source": "nosuchmodule:load"}, "train": {"keep": "best"}},
+        "data source 'nosuchmodule:load' cannot be imported",
+    ),
+    "metric": ({"metric": "mean_squared_error"}, "does not fit labels that are classes"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_settings_are_errors(name: str) -> None:
+    changed, message = IMPOSSIBLE[name]
+    with pytest.raises((InputError, RecipeError), match=message):
+        planned(**changed)
+
+
+def test_the_verb_prints_the_plan_and_writes_nothing(
+    tfopt: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(
+        "name: r\ndata: {source: digits}\nmodel: {builder: lenet300}\nsteps: [prune]\n"
+    )
+    found = tfopt("plan", "r.yaml", "--set", "steps.prune.sparsity=0.5")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.startswith("plan of r\n")
+    assert "to 50% zeros" in found.out
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+    failed = tfopt("plan", "r.yaml", "--set", "steps.prune.layers={zz: 0.5}")
+    assert failed.code == 2
+    assert failed.err.startswith("error: prune.layers: the pattern 'zz' matches no layer")
