@@ -21,13 +21,12 @@ demo: setup
 	@echo "open runs/demo/report.html"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pydoclint --quiet tfopt
 	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
 	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert_worker.py
 

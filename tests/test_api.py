@@ -131,19 +131,18 @@ def test_a_regression_on_whole_numbers() -> None:
     assert tfopt.prune(model, (inputs, amounts), sparsity=0.5, epochs=1).output_shape == (None, 1)
 
 
-def test_evaluation_may_lack_classes(model: Model, train: Rows, test: Rows, tmp_path: Path) -> None:
+def test_evaluation_may_lack_classes(model: Model, test: Rows, tmp_path: Path) -> None:
     images, labels = test
-    for number, kept in enumerate((labels < 8, labels == 3)):
-        artifact = tfopt.export_litert(
-            model,
-            tmp_path / f"{number}.tflite",
-            precision="float32",
-            evaluation=(images[kept], labels[kept]),
-            max_drop=0.0,
-        )
-        assert artifact.drop == 0.0
-        assert artifact.metric is not None
-        assert 0.3 < artifact.metric <= 1.0
+    artifact = tfopt.export_litert(
+        model,
+        tmp_path / "m.tflite",
+        precision="float32",
+        evaluation=(images[labels < 8], labels[labels < 8]),
+        max_drop=0.0,
+    )
+    assert artifact.drop == 0.0
+    assert artifact.metric is not None
+    assert 0.7 < artifact.metric <= 1.0
 
 
 def test_a_missed_gate_keeps_the_file(
@@ -170,7 +169,7 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "empty": (lambda m, x, y: tfopt.cluster(m, (x[:0], y[:0])), DataError, "no examples"),
     "rows differ": (lambda m, x, y: tfopt.cluster(m, (x, y[:-1])), DataError, "300.*299"),
     "nan": (lambda m, x, y: tfopt.cluster(m, (x * np.nan, y)), DataError, "NaN, infinite or too"),
-    "shape": (lambda m, x, y: tfopt.cluster(m, (x[:, 1:], y)), DataError, r"\(7, 8, 1\).*\(8, 8, 1"),
+    "shape": (lambda m, x, y: tfopt.cluster(m, (x[:, 1:], y)), DataError, r"\(7, 8, 1\), but"),
     "classes": (lambda m, x, y: tfopt.cluster(m, (x, y + 3)), DataError, "10 outputs.* 13 classes"),
     "sparsity": (
         lambda m, x, y: tfopt.prune(m, (x, y), sparsity=2, epochs=0),
@@ -178,7 +177,7 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         "tfopt.prune: 2 problems\n  - epochs: must .*\n  - sparsity: must be less than 1",
     ),
     "pattern": (
-        lambda m, x, y: tfopt.prune(m, (x, y), pattern="4:2"), RecipeError, "Did you mean '2:4'",
+        lambda m, x, y: tfopt.prune(m, (x, y), pattern="3:4"), RecipeError, "Did you mean '2:4'",
     ),
     "rate": (
         lambda m, x, y: tfopt.quantize(m, (x, y), learning_rate=0), RecipeError, "peak: must be gr",

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tfopt.config.load import parse_recipe
+from tfopt.config.load import load_recipe, parse_recipe
 from tfopt.errors import InputError, RecipeError
 from tfopt.plan import make_plan, print_plan
 
@@ -171,3 +172,16 @@ def test_the_verb_prints_the_plan_and_writes_nothing(
     failed = tfopt("plan", "r.yaml", "--set", "steps.prune.layers={zz: 0.5}")
     assert failed.code == 2
     assert failed.err.startswith("error: prune.layers: the pattern 'zz' matches no layer")
+
+
+def test_the_forecast_is_near_a_real_run(tfopt: Run, tmp_path: Path) -> None:
+    config = Path(__file__).resolve().parents[1] / "configs" / "lenet5_mnist.yaml"
+    words = [str(config), "--set", "data.limit=200", "--set", "train.epochs=1"]
+    for step in ("prune", "cluster", "quantize"):
+        words += ["--set", f"steps.{step}.epochs=1"]
+    predicted = make_plan(load_recipe(config)).sizes[0]
+    assert tfopt("run", *words, "-o", tmp_path / "run", "-q").code in (0, 3)
+    (artifact,) = json.loads((tmp_path / "run" / "results.json").read_text())["artifacts"]
+    assert artifact["precision"] == predicted.precision == "int8"
+    assert 1 / 1.6 < predicted.gzip_bytes / artifact["gzip_bytes"] < 1.6
+    assert 1 / 1.1 < predicted.bytes / artifact["bytes"] < 1.1

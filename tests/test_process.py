@@ -16,7 +16,7 @@ def test_native_noise_goes_to_the_log_and_our_lines_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    with quiet_tensorflow(log_to=run / "log.txt") as stream:
+    with quiet_tensorflow(log_to=run / "log.txt", beside="results.json") as stream:
         run.mkdir()
         (run / "results.json").touch()
         os.write(2, b"native noise\n")
@@ -33,7 +33,10 @@ def test_a_run_that_never_began_leaves_no_log(exists: bool, tmp_path: Path) -> N
     if exists:
         run.mkdir()
     before = set(os.listdir(tempfile.gettempdir()))
-    with pytest.raises(ValueError, match="no"), quiet_tensorflow(log_to=run / "log.txt"):
+    with (
+        pytest.raises(ValueError, match="no"),
+        quiet_tensorflow(log_to=run / "log.txt", beside="results.json"),
+    ):
         raise ValueError("no")
     assert not (run / "log.txt").exists()
     left = {name for name in set(os.listdir(tempfile.gettempdir())) - before if "tfopt-" in name}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,40 +34,43 @@ def export(shelf: Path, file: Path, rows: Data | None, **settings: Any) -> Artif
 
 
 @pytest.fixture(scope="module")
-def files(shelf: Path, rows: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file of each precision, made by tfopt."""
+def files(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of each precision, made by the plain converter, outside of tfopt."""
     folder = tmp_path_factory.mktemp("files")
-    for precision in PRECISIONS:
-        export(shelf, folder / f"{precision}.tflite", rows, precision=precision)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def foreign(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files made by the plain converter, outside of tfopt."""
-    folder = tmp_path_factory.mktemp("foreign")
-    model = load_model(shelf / "model.keras")
     images = np.load(shelf / "rows.npz")["x_train"]
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    (folder / "float32.tflite").write_bytes(converter.convert())
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    (folder / "dynamic.tflite").write_bytes(converter.convert())
-    converter.representative_dataset = lambda: ([image[None]] for image in images[:50])
-    converter.inference_input_type = converter.inference_output_type = tf.uint8
-    (folder / "int8.tflite").write_bytes(converter.convert())
+    model = load_model(shelf / "model.keras")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+        for name in (*PRECISIONS, "uint8_io"):
+            converter = tf.lite.TFLiteConverter.from_keras_model(model)
+            prepare_converter(converter, name, images)
+            (folder / f"{name}.tflite").write_bytes(converter.convert())
     return folder
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_file_shows_its_own_precision(precision: str, files: Path) -> None:
-    assert precision_of(files / f"{precision}.tflite") == precision
+def prepare_converter(converter: Any, precision: str, images: np.ndarray) -> None:
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if "int" in precision:
+        converter.representative_dataset = lambda: ([image[None]] for image in images[:50])
+        operators = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        if precision == "int16x8":
+            operators = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [operators]
+    if precision.endswith("_io"):
+        kind = tf.uint8 if precision == "uint8_io" else tf.int8
+        converter.inference_input_type = converter.inference_output_type = kind
 
 
-@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8"])
+@pytest.mark.parametrize("name", [*PRECISIONS, "uint8_io"])
 def test_files_of_the_plain_converter_can_be_verified(
-    precision: str, foreign: Path, shelf: Path, rows: Data
+    name: str, files: Path, shelf: Path, rows: Data
 ) -> None:
-    file = foreign / f"{precision}.tflite"
+    file = files / f"{name}.tflite"
+    precision = "int8" if name == "uint8_io" else name
+    assert precision_of(file) == precision
     artifact = verify_file(file, shelf / "model.keras", data=rows, max_relative_error=None)
     assert artifact.precision == precision
     assert artifact.bytes == file.stat().st_size
@@ -148,8 +152,8 @@ def test_models_with_several_inputs_and_outputs(
     made = [keras.layers.Dense(2, name=f"dense{number}")(both) for number in range(outputs)]
     keras.Model([left, right], made).save(tmp_path / "m.keras")
     data = Data(source="single_test_rows:load")
-    settings = LitertExport(precision="float32", runs=2, warmup=0)
-    export_file(Path("m.keras"), Path("m.tflite"), settings=settings, data=data, overwrite=False)
+    converter = tf.lite.TFLiteConverter.from_keras_model(load_model("m.keras"))
+    Path("m.tflite").write_bytes(converter.convert())
     artifact = verify_file(Path("m.tflite"), Path("m.keras"), data=data, max_relative_error=None)
     assert artifact.max_abs_error is not None
     assert artifact.max_abs_error < 1e-5

@@ -266,8 +266,7 @@ class _Training:
 
 
 def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:
-    require_model(model)
-    require_unwrapped(model._flatten_layers(include_self=False), model, step=step.name)
+    require_unwrapped(model, step=step.name)
     if not 0 <= how.seed <= _LARGEST_SEED:
         raise InputError(f"seed must be from 0 to {_LARGEST_SEED}. Received: {how.seed}.")
     split = split_from(train, what="training data")

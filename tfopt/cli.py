@@ -409,7 +409,7 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
 def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None:
     from tfopt.arguments import resume_command, typed
     from tfopt.console import make_reporter
-    from tfopt.run_dir import check_run_dir, fresh_folder, latest_folder
+    from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
 
     if choice.output is not None:
         folder = choice.output
@@ -421,7 +421,7 @@ def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None
     check_run_dir(folder, resume=choice.resume)
     words: list[str] = context.obj
     go_on = f"Go on with: {resume_command(words, folder)}"
-    with quiet_tensorflow(log_to=folder / "log.txt") as stream:
+    with quiet_tensorflow(log_to=folder / "log.txt", beside=MANIFEST) as stream:
         reporter = make_reporter(quiet=choice.quiet, stream=stream)
         try:
             from tfopt.pipeline import RunOptions, run_recipe

@@ -17,14 +17,16 @@ from tfopt.storage import named_errors
 
 
 @contextmanager
-def quiet_tensorflow(*, log_to: Path | None = None) -> Iterator[TextIO]:
+def quiet_tensorflow(*, log_to: Path | None = None, beside: str | None = None) -> Iterator[TextIO]:
     """Send what native code writes to standard error into a log; yield the real stream.
 
     TensorFlow, XLA and LiteRT write start-up notes to file descriptor 2 before any
     logging setting can reach them.
 
     Args:
-        log_to: Where the log is copied at the end, if its folder holds a run by then.
+        log_to: Where the log is copied at the end; None keeps none.
+        beside: A file that must be in that folder by then; where no run began, no log is
+            left, and the next try can use the folder.
 
     Yields:
         A stream to the real standard error.
@@ -47,7 +49,8 @@ def quiet_tensorflow(*, log_to: Path | None = None) -> Iterator[TextIO]:
         os.dup2(stream.fileno(), 2)
         with suppress(OSError):  # the reader of a pipe may be gone
             stream.close()
-        _keep_log(Path(name), log_to)
+        is_wanted = log_to is not None and (beside is None or (log_to.parent / beside).exists())
+        _keep_log(Path(name), log_to if is_wanted else None)
 
 
 @contextmanager
@@ -65,8 +68,7 @@ def terminable() -> Iterator[None]:
 
 def _keep_log(log: Path, log_to: Path | None) -> None:
     try:
-        # A folder in which no run began stays empty, so that the next try can use it.
-        if log_to is not None and log_to.parent.is_dir() and any(log_to.parent.iterdir()):
+        if log_to is not None:
             shutil.copyfile(log, log_to)
     except OSError as error:
         sys.stderr.write(f"warning: the log {log_to} cannot be written: {error}\n")

@@ -86,7 +86,10 @@ def context_for() -> Callable[..., StepContext]:
 
 @pytest.fixture
 def train() -> Callable[..., None]:
-    """Return a function that trains a classifier a little: 4 steps an epoch."""
+    """Return a function that trains a classifier a little: 4 steps an epoch.
+
+    Steps run eagerly, since tracing them takes longer; tests/conformance trains graphs.
+    """
 
     def fit(
         model: Model,
@@ -98,7 +101,7 @@ def train() -> Callable[..., None]:
         rate: float = 1e-3,
     ) -> None:
         logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(rate), logits)
+        model.compile(keras.optimizers.Adam(rate), logits, run_eagerly=True)
         model.fit(
             inputs, classes, batch_size=8, epochs=epochs, verbose=0, callbacks=list(callbacks)
         )

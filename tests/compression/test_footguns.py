@@ -377,7 +377,8 @@ def test_layers_that_stop_tfmot_pass_through(
         tfmot.quantization.keras.quantize_model(model)
     step = Quantize(QuantizeStep())
     wrapped = step.wrap(model, context_for(values))
-    np.testing.assert_allclose(wrapped(values), model(values), atol=0.1)
+    expected = model(values).numpy()
+    assert np.linalg.norm(wrapped(values) - expected) < 0.05 * np.linalg.norm(expected)
     found = step.measure(model, step.unwrap(wrapped), context_for(values))
     assert found.evidence["layers_quantized"] >= 2
     pruned = Prune(PruneStep(sparsity=0.5)).wrap(model, context_for(values))

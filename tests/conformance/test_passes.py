@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ L = keras.layers
 ROWS, STEPS = 16, 4
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(ROWS, 8, 8, 4)).astype("float32")
-WORDS = np.where(np.arange(6) < 4, RANDOM.integers(1, 10, (ROWS, 6)), 0).astype("float32")
+WORDS = np.where(np.arange(3) < 2, RANDOM.integers(1, 10, (ROWS, 3)), 0).astype("float32")
 LABELS = np.arange(ROWS) % 3
 
 PASSES: dict[str, Callable[[], CompressionPass]] = {
@@ -62,7 +63,7 @@ def on_images(body: Callable[[Any], Any]) -> tuple[Model, Any]:
 
 
 def on_words(body: Callable[[Any], Any]) -> tuple[Model, Any]:
-    inputs = keras.Input((6,))
+    inputs = keras.Input((3,))
     hidden = body(L.Embedding(10, 4, mask_zero=True, name="words")(inputs))
     return keras.Model(inputs, L.Dense(3, name="logits")(hidden)), WORDS
 
@@ -130,7 +131,7 @@ MODELS: dict[str, Callable[[], tuple[Model, Any]]] = {
     "nested": nested,
     "siamese": siamese,
     "mixed": mixed,
-    "bidirectional": lambda: on_words(L.Bidirectional(L.GRU(4))),
+    "bidirectional": lambda: on_words(L.Bidirectional(L.GRU(4, unroll=True))),
     "states": lambda: on_words(states),
     "attention": lambda: on_words(attention),
     "operators": lambda: on_images(operators),
@@ -183,6 +184,11 @@ def weights_of(model: Model) -> list[np.ndarray]:
     return [weight.numpy() for weight in model.weights]
 
 
+def settings_of(layer: Any) -> str:
+    """Return a layer's settings as a file holds them, where a tuple is a list."""
+    return json.dumps(layer.get_config(), default=str, sort_keys=True)
+
+
 def assert_equal(left: list[np.ndarray], right: list[np.ndarray]) -> None:
     for one, other in zip(left, right, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -225,7 +231,7 @@ def test_a_wrapped_model_survives_a_file_bit_for_bit(finished: Finished) -> None
     assert_equal(weights_of(loaded), finished.saved_weights)
     np.testing.assert_array_equal(call(loaded, IMAGES), finished.saved_outputs)
     for one, other in zip(loaded.layers, finished.wrapped.layers, strict=True):
-        assert one.get_config() == other.get_config()
+        assert settings_of(one) == settings_of(other)
     assert finished.step.at_target(loaded)
 
 
