@@ -25,10 +25,10 @@ LAYERS = (
     {"verdict"},
     {"config", "console", "process", "legacy_keras", "runtimes"},
     {"data", "models", "compression", "export", "benchmark", "report"},
-    {"training", "run_dir"},
+    {"training", "run_dir", "arguments"},
     {"stages"},
     {"exports"},
-    {"pipeline", "single", "doctor"},
+    {"pipeline", "single", "doctor", "forecast"},
     {"plan", "api"},
     {"cli"},
     {"__main__", "__init__"},
@@ -43,7 +43,15 @@ DOORS = {
     "horovod": set(),
     "onnxruntime": set(),
 }
-LIGHT = ("cli", "config", "console", "report", "process", *(p for ps in LAYERS[:4] for p in ps))
+LIGHT = (
+    "cli",
+    "arguments",
+    "config",
+    "console",
+    "report",
+    "process",
+    *(p for ps in LAYERS[:4] for p in ps),
+)
 
 
 def part_of(path: Path) -> str:

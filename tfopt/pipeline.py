@@ -36,7 +36,7 @@ from tfopt.results import (
     to_json,
 )
 from tfopt.run_dir import RunDir, check_run_dir, open_run_dir
-from tfopt.stages import Run, make_pass, step_stage, train_stage
+from tfopt.stages import STEP_OBJECTS, Run, make_pass, step_stage, train_stage
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.verdict import meets_gate
@@ -136,7 +136,11 @@ def prepare(recipe: Recipe) -> Prepared:
     keras.utils.set_random_seed(recipe.seed)
     data = load_data(recipe.data, seed=recipe.seed)
     model = build_model(
-        recipe.model, input_shape=data.input_shape, classes=data.classes, seed=recipe.seed
+        recipe.model,
+        input_shape=data.input_shape,
+        classes=data.classes,
+        seed=recipe.seed,
+        custom_objects=STEP_OBJECTS,
     )
     require_inputs(model, data.train, what="training data")
     task = read_task(
@@ -262,9 +266,17 @@ def _result(
         stages=findings.stages,
         artifacts=findings.artifacts,
         error=str(error) if error is not None else None,
+        failed_stage=_failed_stage(recipe, findings) if error is not None else None,
         command=options.command,
         max_drop=limit,
     )
+
+
+def _failed_stage(recipe: Recipe, findings: _Findings) -> str | None:
+    """Return the stage that was running; the error of an export names its file itself."""
+    names = ["train", *(step.name for step in recipe.steps)]
+    done = len(findings.stages)
+    return names[done] if done < len(names) else None
 
 
 def _gate_text(result: RunResult) -> str:

@@ -293,6 +293,8 @@ def test_an_interrupted_run_can_be_taken_up_again(
     last = err.splitlines()[-1]
     assert last.startswith(told)
     assert json.loads(Path("out/results.json").read_text())["status"] == "failed"
+    if number is signal.SIGINT:
+        return  # what follows is the same for both, and slow
     found = tfopt(*shlex.split(last.removeprefix(told)))
     assert found.code == 0, found.err
     assert "resumed after epoch" in found.err

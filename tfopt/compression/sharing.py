@@ -11,9 +11,9 @@ _MOST_ROUNDS = 1000
 """Lloyd's algorithm rests after 20 to 400 rounds on kernels of up to 400,000 weights."""
 
 
-_SPLIT_POINTS = 512
+_SPLIT_POINTS = 256
 _MOST_SPLIT = 64
-"""The best split costs their product times the points once more: 20 ms for 16 values."""
+"""The best split costs their product times the points once more: 5 ms for 16 values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _best_split(
     )
     counts = np.maximum(cuts[None, :] - cuts[:, None], 1)
     error = (squares[None, :] - squares[:, None]) - (sums[None, :] - sums[:, None]) ** 2 / counts
-    error[np.tril_indices(cuts.size)] = np.inf
+    error = np.where(cuts[None, :] > cuts[:, None], error, np.inf)
     best, previous = error[0], []
     for _ in range(count - 1):
         total = best[:, None] + error

@@ -16,7 +16,12 @@ from tfopt.registry import did_you_mean, import_dotted, resolve
 
 
 def build_model(
-    settings: schema.Model, *, input_shape: Any, classes: int | None, seed: int
+    settings: schema.Model,
+    *,
+    input_shape: Any,
+    classes: int | None,
+    seed: int,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> Model:
     """Return the model of a recipe's ``model`` section.
 
@@ -27,6 +32,7 @@ def build_model(
         input_shape: Shape of one example as the data gives it.
         classes: Number of classes; None for regression.
         seed: The recipe's seed; passed to the user's builder if it takes ``seed``.
+        custom_objects: Classes that a model file may need, by name.
 
     Returns:
         A built Functional or Sequential tf_keras model.
@@ -40,7 +46,7 @@ def build_model(
     inner_shape = preprocessed_shape(preprocess, input_shape) if preprocess else input_shape
     if settings.path is not None:
         _refuse_builder_settings(settings)
-        model = load_model(settings.path)
+        model = load_model(settings.path, custom_objects=custom_objects)
     else:
         offered = {"input_shape": inner_shape, "classes": classes, "seed": seed}
         model = _built(settings, offered)
