@@ -178,13 +178,13 @@ def _run(
     trained = train_stage(run, model, recipe.training)
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())
-    before = model_kernels(graph.copy(trained.model))
+    before = _kernels(trained.model)
     run.float_key = run.last_key
     final = trained
     for step in recipe.steps:
         final = step_stage(run, final.model, step)
     save_model(final.model, directory.root / "model.keras")
-    findings.histograms = weight_histograms(before, _final_kernels(final.model))
+    findings.histograms = weight_histograms(before, _kernels(final.model))
     if not recipe.export:
         return None
     findings.baseline = _with_file(run, trained.model, findings.baseline)
@@ -201,8 +201,10 @@ def _with_file(run: Run, model: Model, baseline: Baseline) -> Baseline:
     )
 
 
-def _final_kernels(model: Model) -> Mapping[str, Any]:
-    """Return the kernels as the final model computes with them, by the plain layers' names."""
+def _kernels(model: Model) -> Mapping[str, Any]:
+    """Return the kernels as the model computes with them, by the plain layers' names."""
+    if not any(isinstance(layer, SchemedLayer) for layer in model.layers):
+        return model_kernels(graph.copy(model))
     kernels = model_kernels(model)
     for layer in model.layers:
         if isinstance(layer, SchemedLayer):
