@@ -30,6 +30,7 @@ check: setup
 	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
 	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert_worker.py
 
+# About 30 minutes on two cores, most of them in lenet.py.
 bench: setup
 	$(BIN)/python benchmarks/lenet.py
 	$(BIN)/python benchmarks/overhead.py

@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
     for name in options.recipes:
         rows = [measure(name, seed, with_control=options.control) for seed in options.seeds]
         print_table(name, rows)

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-import tfopt
-from tfopt.benchmark.latency import measure_interleaved
-from tfopt.benchmark.machine import describe_machine
-from tfopt.legacy_keras import Model, keras
-from tfopt.models.mobilenet import mobilenet_v2
-from tfopt.results import Artifact
+from tfopt.process import quiet_tensorflow
+
+with quiet_tensorflow():
+    import tfopt
+    from tfopt.benchmark.latency import measure_interleaved
+    from tfopt.benchmark.machine import describe_machine
+    from tfopt.legacy_keras import Model, keras
+    from tfopt.models.mobilenet import mobilenet_v2
+    from tfopt.results import Artifact
 
 SIDE = 96
 CLASSES = 10
@@ -32,9 +35,11 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=20)
     options = parser.parse_args()
     machine = describe_machine()
+    print(__doc__.splitlines()[0])
     print(
         f"{machine['cpu']}, {options.threads} thread(s), {options.runs} runs after "
-        f"{options.warmup} warm-up runs, batch 1, interleaved"
+        f"{options.warmup} warm-up runs, batch 1, interleaved",
+        flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:
         files = export_all(Path(folder))
@@ -101,4 +106,5 @@ def calibrated(model: Model, images: np.ndarray) -> Model:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_tensorflow():
+        main()

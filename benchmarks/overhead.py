@@ -19,20 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from tfopt.process import quiet_tensorflow
 
-import tensorflow as tf
+with quiet_tensorflow():
+    import tensorflow as tf
 
-from tfopt.compression import graph
-from tfopt.config.schema import Augment, Data, Train
-from tfopt.config.schema import Model as ModelSettings
-from tfopt.console import make_reporter
-from tfopt.data.bundle import DataBundle, load_data
-from tfopt.legacy_keras import Model, keras
-from tfopt.models.build import build_model
-from tfopt.training.loop import FitJob, fit
-from tfopt.training.optimizers import make_optimizer
-from tfopt.training.task import Task, read_task
+    from tfopt.compression import graph
+    from tfopt.config.schema import Augment, Data, Train
+    from tfopt.config.schema import Model as ModelSettings
+    from tfopt.console import make_reporter
+    from tfopt.data.bundle import DataBundle, load_data
+    from tfopt.legacy_keras import Model, keras
+    from tfopt.models.build import build_model
+    from tfopt.training.loop import FitJob, fit
+    from tfopt.training.optimizers import make_optimizer
+    from tfopt.training.task import Task, read_task
 
 BATCH_SIZE = 64
 AUGMENT = Augment(shift=0.1, rotate_degrees=10, zoom=0.1)
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
     # tfopt always asks for repeatable kernels, so the bare side gets them too.
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(1)
@@ -151,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_tensorflow():
+        main()

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tfopt.arguments import (
-    StepArguments,
     data_section,
     data_settings,
     one_step,
@@ -16,6 +15,7 @@ from tfopt.arguments import (
     typed,
 )
 from tfopt.errors import InputError, RecipeError
+from tfopt.options import StepArguments
 
 RECIPE = """
 name: whole

@@ -137,6 +137,8 @@ LIGHT = {
     "bad recipe for plan": (("plan", "bad.yaml", "--set", "x"), 2),
     "used folder": (("run", "good.yaml", "--output", "."), 2),
     "nothing to resume": (("run", "good.yaml", "--resume"), 2),
+    "no run to resume": (("run", "good.yaml", "--resume", "--output", "."), 2),
+    "damaged run": (("run", "good.yaml", "--resume", "--output", "damaged"), 2),
     "bad option": (("cluster", "good.yaml", "--data", "digits", "--clusters", "1"), 2),
     "bad run folder": (("report", "."), 2),
 }
@@ -147,6 +149,8 @@ def test_nothing_heavy_is_imported_until_it_is_needed(name: str, tmp_path: Path)
     good = "name: a\ndata: {source: digits}\nmodel: {builder: lenet5}\n"
     (tmp_path / "good.yaml").write_text(good)
     (tmp_path / "bad.yaml").write_text(good + "trian: {}\n")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
     words, code = LIGHT[name]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],

@@ -76,6 +76,7 @@ def test_files_of_the_plain_converter_can_be_verified(
     assert artifact.bytes == file.stat().st_size
     assert artifact.metric is not None
     assert artifact.metric > 0.7
+    assert artifact.metric_name == "accuracy"
     assert artifact.drop == pytest.approx(0.0, abs=0.03)
     assert artifact.drop_ci95 is not None
     assert artifact.drop_ci95[0] < artifact.drop < artifact.drop_ci95[1]
@@ -118,7 +119,7 @@ def test_nothing_is_loaded_for_a_file_that_cannot_be_written(tmp_path: Path) -> 
     target = tmp_path / "a.tflite"
     target.touch()
     settings = LitertExport()
-    with pytest.raises(StorageError, match="a.tflite exists already"):
+    with pytest.raises(StorageError, match=r"a.tflite exists already. Add --overwrite \("):
         export_file(Path("nosuch"), target, settings=settings, data=None, overwrite=False)
     with pytest.raises(StorageError, match="there is no folder"):
         export_file(Path("no"), tmp_path / "b" / "c", settings=settings, data=None, overwrite=False)
@@ -179,10 +180,11 @@ def test_lines_for_people() -> None:
         output_types=("int8",),
         float_ops=("SOFTMAX (out)",),
         notes=("batch 1",),
+        metric_name="top_5_accuracy",
     )
     assert artifact_lines(artifact) == [
         "a.tflite: int8, 1,234,567 bytes, 1,000 after gzip",
-        "metric through the file: 0.9000",
+        "top-5 accuracy through the file: 0.9000",
         "drop against the model: -0.0100 (95% interval -0.0200 to +0.0000)",
         "largest output difference: 0.123",
         "top-1 agreement: 99.50%",

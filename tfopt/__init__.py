@@ -13,13 +13,28 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tfopt.api import cluster as cluster
+    from tfopt.api import conversion_of as conversion_of
     from tfopt.api import export_litert as export_litert
     from tfopt.api import load as load
     from tfopt.api import prune as prune
     from tfopt.api import quantize as quantize
     from tfopt.api import save as save
+    from tfopt.api import strip as strip
+    from tfopt.api import to_keras3 as to_keras3
+    from tfopt.api import to_tf_keras as to_tf_keras
 
-_FUNCTIONS = ("cluster", "export_litert", "load", "prune", "quantize", "save")
+_FUNCTIONS = (
+    "cluster",
+    "conversion_of",
+    "export_litert",
+    "load",
+    "prune",
+    "quantize",
+    "save",
+    "strip",
+    "to_keras3",
+    "to_tf_keras",
+)
 
 __all__ = ["__version__", *_FUNCTIONS]
 

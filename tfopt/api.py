@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tfopt.bridge.back import to_keras3
+from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.origin import carry, conversion_of
+from tfopt.compression import strip as stripping
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
 from tfopt.config.schema import (
@@ -22,53 +26,93 @@ from tfopt.config.schema import (
 from tfopt.console import make_reporter
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
+from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.exports import ExportJob, make_and_measure
-from tfopt.legacy_keras import Model, require_model
+from tfopt.legacy_keras import Model, is_keras3
 from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model, save_model
 from tfopt.results import Artifact
-from tfopt.stages import STEP_OBJECTS, make_pass, step_context, target_text
+from tfopt.stages import make_pass, step_context, target_text
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
 from tfopt.verdict import meets_gate
 
+__all__ = [
+    "cluster",
+    "conversion_of",
+    "export_litert",
+    "load",
+    "prune",
+    "quantize",
+    "save",
+    "strip",
+    "to_keras3",
+    "to_tf_keras",
+]
+
 _LARGEST_SEED = 2**31 - 1
 
 
-def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -> Model:
-    """Return a model saved by tf_keras, also one in the middle of a step.
+def load(
+    path: str | Path, *, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
+) -> Model:
+    """Return a saved model as a tf_keras model, also one in the middle of a step.
+
+    Which Keras saved it is said on the logger ``tfopt`` at level INFO. Of a Keras 3 model,
+    ``conversion_of(model)`` returns the evidence that nothing changed.
 
     Args:
-        path: A ``.keras`` or ``.h5`` file, or a SavedModel folder.
+        path: A ``.keras`` or ``.h5`` file of either Keras, or a SavedModel folder.
         custom_objects: The user's own classes, by name.
+        trust: Whether Python code in the file (a Lambda) may run.
 
     Returns:
         The model, not compiled. Masks, 2:4 settings, shared values and ranges are as
         they were saved.
 
     Raises:
-        ModelError: If the file is missing, damaged, saved by Keras 3, or holds code.
+        ModelError: If the file is missing or damaged, or holds code and is not trusted.
+        VerificationError: If the conversion from Keras 3 changed what the model computes.
     """
-    return load_model(path, custom_objects={**STEP_OBJECTS, **(custom_objects or {})})
+    return load_model(path, custom_objects={**SAVED_OBJECTS, **(custom_objects or {})}, trust=trust)
 
 
-def save(model: Model, path: str | Path) -> None:
+def save(model: Any, path: str | Path) -> None:
     """Save a model, plain or in the middle of a step, whole or not at all.
 
     Args:
-        model: A built tf_keras model.
+        model: A built model of either Keras.
         path: A ``.keras`` or ``.h5`` file; an existing one is replaced.
 
     Raises:
         StorageError: If it cannot be written.
-        ModelError: If it is not a tf_keras model.
+        ModelError: If it is not a Keras model.
     """
-    save_model(require_model(model), path)
+    save_model(model, path)
+
+
+def strip(model: Any) -> Any:
+    """Return the plain floating-point model inside one that a step has changed.
+
+    Zeros and shared values are in its kernels; 8-bit ranges are gone.
+
+    Args:
+        model: A model of either Keras: in the middle of a step, or from ``quantize``.
+
+    Returns:
+        A plain model of the same Keras.
+
+    Raises:
+        ModelError: If it is not a Functional or Sequential model.
+    """
+    twin = to_tf_keras(model)
+    finished = carry(twin, stripping.strip(twin))
+    return to_keras3(finished) if is_keras3(model) else finished
 
 
 def prune(
-    model: Model,
+    model: Any,
     train: Any,
     *,
     sparsity: float = 0.8,
@@ -79,11 +123,11 @@ def prune(
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool = False,
-) -> Model:
+) -> Any:
     """Return a copy of a model with most weights zero, trained meanwhile.
 
     Args:
-        model: A Functional or Sequential tf_keras model; it is not changed.
+        model: A Functional or Sequential model of either Keras; it is not changed.
         train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
         sparsity: Fraction of each kernel that becomes zero, in ``(0, 1)``.
         layers: Layer-name pattern to its own sparsity; 0 leaves a layer alone.
@@ -106,11 +150,11 @@ def prune(
         given["sparsity"] = sparsity
     settings = _settings("prune", PruneStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
-    return _compress(model, train, Step(prune=settings), job)
+    return _in_kind(model, train, Step(prune=settings), job)
 
 
 def cluster(
-    model: Model,
+    model: Any,
     train: Any,
     *,
     clusters: int = 16,
@@ -121,13 +165,13 @@ def cluster(
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool = False,
-) -> Model:
+) -> Any:
     """Return a copy of a model whose kernels each hold a few distinct values.
 
     Zeros of a pruned model stay zero.
 
     Args:
-        model: A Functional or Sequential tf_keras model; it is not changed.
+        model: A Functional or Sequential model of either Keras; it is not changed.
         train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
         clusters: Distinct values a kernel may hold, zero included, ``>= 2``.
         layers: Layer-name pattern to its own number; 0 leaves a layer alone.
@@ -153,11 +197,11 @@ def cluster(
     }
     settings = _settings("cluster", ClusterStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
-    return _compress(model, train, Step(cluster=settings), job)
+    return _in_kind(model, train, Step(cluster=settings), job)
 
 
 def quantize(
-    model: Model,
+    model: Any,
     train: Any,
     *,
     epochs: int = 1,
@@ -166,14 +210,14 @@ def quantize(
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool = False,
-) -> Model:
+) -> Any:
     """Return a copy of a model that emulates 8-bit arithmetic, for ``export_litert``.
 
     Ranges are calibrated first, so zero epochs are post-training quantization. Zeros
     and shared values of a pruned or clustered model are kept.
 
     Args:
-        model: A Functional or Sequential tf_keras model; it is not changed.
+        model: A Functional or Sequential model of either Keras; it is not changed.
         train: ``(x, y)`` arrays or a batched ``tf.data.Dataset``.
         epochs: Epochs of training, ``>= 0``.
         skip: Patterns of layer names left in floating point.
@@ -192,11 +236,11 @@ def quantize(
     given = {"epochs": epochs, "skip": skip}
     settings = _settings("quantize", QuantizeStep, learning_rate, given)
     job = _Training(batch_size=batch_size, seed=seed, verbose=verbose)
-    return _compress(model, train, Step(quantize=settings), job)
+    return _in_kind(model, train, Step(quantize=settings), job)
 
 
 def export_litert(
-    model: Model,
+    model: Any,
     path: str | Path,
     *,
     precision: Precision = "int8",
@@ -209,7 +253,7 @@ def export_litert(
     """Write a ``.tflite`` file, run it, and return what was measured on it.
 
     Args:
-        model: A tf_keras model, plain or from ``quantize``.
+        model: A model of either Keras, plain or from ``quantize``.
         path: The file to write.
         precision: Number format; see ``LitertExport``.
         calibration: Training inputs for integer precisions: arrays, ``(x, y)`` or a
@@ -230,7 +274,7 @@ def export_litert(
         VerificationError: If the file is not what was asked for.
         GateMissed: If the metric drops by more than ``max_drop``; the file is kept.
     """
-    require_model(model)
+    model = to_tf_keras(model)
     if max_drop is not None and evaluation is None:
         raise InputError("max_drop needs evaluation=(x, y) to measure the drop on.")
     given = {"precision": precision, "select_tf_ops": select_tf_ops}
@@ -263,6 +307,13 @@ class _Training:
     batch_size: int
     seed: int
     verbose: bool
+
+
+def _in_kind(model: Any, train: Any, step: Step, how: _Training) -> Any:
+    """Return the result of a step in the Keras that went in."""
+    twin = to_tf_keras(model)
+    finished = carry(twin, _compress(twin, train, step, how))
+    return like_source(twin, finished) if is_keras3(model) else finished
 
 
 def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfopt.config.load import load_recipe, parse_data, parse_recipe, recipe_to_plain
 from tfopt.config.schema import Data, Recipe
 from tfopt.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class StepArguments:
-    """What a verb for a single step was given.
-
-    Attributes:
-        model: The model file; None trains or builds that of the recipe.
-        config: A recipe, for data and settings.
-        data: A source, as ``data_settings`` takes it.
-        overrides: ``a.b=value`` assignments to the recipe.
-        settings: The step's settings given as options; None where not given.
-    """
-
-    model: Path | None
-    config: Path | None
-    data: str | None
-    overrides: Sequence[str]
-    settings: Mapping[str, Any]
+from tfopt.options import StepArguments
 
 
 def recipe_from(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
@@ -64,7 +45,8 @@ def one_step(name: str, given: StepArguments) -> Recipe:
         plain = {"steps": [{name: settings}], "data": data_settings(given.data)}
     if given.model is not None:
         _require_file(given.model)
-        plain.update(model={"path": str(given.model)}, name=safe_name(f"{given.model.stem}-{name}"))
+        model = {"path": str(given.model), "trust": given.trust}
+        plain.update(model=model, name=safe_name(f"{given.model.stem}-{name}"))
         plain.pop("train", None)
     if given.data is not None:
         batch_size = {key: plain["data"][key] for key in ("batch_size",) if key in plain["data"]}

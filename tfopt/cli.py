@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -15,6 +14,25 @@ import typer
 
 from tfopt import __version__
 from tfopt.errors import ExitCode, GateMissed, InputError, Interrupted, TfoptError
+from tfopt.options import (
+    ConfigOption,
+    DataOption,
+    EpochsOption,
+    MaxDropOption,
+    ModelArgument,
+    OutputOption,
+    PrecisionOption,
+    QuietOption,
+    RecipeArgument,
+    ResumeOption,
+    RunChoice,
+    RunsOption,
+    SetOption,
+    StepArguments,
+    ThreadsOption,
+    TrustOption,
+    WarmupOption,
+)
 from tfopt.process import quiet_tensorflow, terminable
 
 if TYPE_CHECKING:
@@ -47,33 +65,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RecipeArgument = Annotated[
-    Path | None, typer.Argument(help="The recipe, a YAML file.", show_default=False)
-]
-ModelArgument = Annotated[
-    Path | None,
-    typer.Argument(help="A .keras or .h5 file or SavedModel folder.", show_default=False),
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A recipe, for data and settings.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; may be repeated."),
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="The run folder [default: a new runs/NAME]."),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with an interrupted run in the same folder.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the verdict.")]
-DataOption = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="mnist5k, digits, a .npz file, or package.module:function."),
-]
-
 
 @app.callback(invoke_without_command=True)
 def _root(
@@ -83,15 +74,6 @@ def _root(
     if version:
         print(f"tfopt {__version__}")
         raise typer.Exit
-
-
-@dataclass(frozen=True, slots=True)
-class _RunChoice:
-    """The options that every running verb shares."""
-
-    output: Path | None
-    resume: bool
-    quiet: bool
 
 
 @app.command(
@@ -114,7 +96,7 @@ def run(
     from tfopt.arguments import recipe_from
 
     chosen = recipe_from(recipe or config, overrides)
-    _execute(context, chosen, _RunChoice(output, resume, quiet))
+    _execute(context, chosen, RunChoice(output, resume, quiet))
 
 
 @app.command(epilog=_examples("train configs/lenet5_mnist.yaml -o trained"))
@@ -132,7 +114,7 @@ def train(
 
     chosen = recipe_from(recipe or config, overrides)
     chosen = chosen.model_copy(update={"steps": (), "export": (), "gate": None})
-    _execute(context, chosen, _RunChoice(output, resume, quiet))
+    _execute(context, chosen, RunChoice(output, resume, quiet))
 
 
 @app.command(
@@ -149,19 +131,17 @@ def prune(
     sparsity: Annotated[
         float | None, typer.Option(help="Share of zeros, between 0 and 1.", show_default=False)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of training.")] = None,
+    epochs: EpochsOption = None,
     overrides: SetOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
     quiet: QuietOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Prune a model: small weights become zero while it trains."""
-    from tfopt.arguments import StepArguments, one_step
-
     settings = {"sparsity": sparsity, "epochs": epochs}
-    given = StepArguments(model, config, data, overrides or (), settings)
-    chosen = one_step("prune", given)
-    _execute(context, chosen, _RunChoice(output, resume, quiet))
+    given = StepArguments(model, config, data, overrides or (), settings, trust)
+    _run_step(context, "prune", given, RunChoice(output, resume, quiet))
 
 
 @app.command(epilog=_examples("cluster model.keras --data digits --clusters 16 --epochs 2"))
@@ -171,19 +151,17 @@ def cluster(
     config: ConfigOption = None,
     data: DataOption = None,
     clusters: Annotated[int | None, typer.Option(help="Distinct values a kernel may hold.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of training.")] = None,
+    epochs: EpochsOption = None,
     overrides: SetOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
     quiet: QuietOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Cluster a model: each kernel shares a few trained values."""
-    from tfopt.arguments import StepArguments, one_step
-
     settings = {"clusters": clusters, "epochs": epochs}
-    given = StepArguments(model, config, data, overrides or (), settings)
-    chosen = one_step("cluster", given)
-    _execute(context, chosen, _RunChoice(output, resume, quiet))
+    given = StepArguments(model, config, data, overrides or (), settings, trust)
+    _run_step(context, "cluster", given, RunChoice(output, resume, quiet))
 
 
 @app.command(epilog=_examples("quantize model.keras --data digits --epochs 2"))
@@ -197,22 +175,11 @@ def quantize(
     output: OutputOption = None,
     resume: ResumeOption = False,
     quiet: QuietOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train a model with emulated 8-bit arithmetic."""
-    from tfopt.arguments import StepArguments, one_step
-
-    given = StepArguments(model, config, data, overrides or (), {"epochs": epochs})
-    chosen = one_step("quantize", given)
-    _execute(context, chosen, _RunChoice(output, resume, quiet))
-
-
-PrecisionOption = Annotated[
-    Literal["float32", "float16", "dynamic", "int8", "int8_io", "int16x8"],
-    typer.Option("--precision", "-p", help="Number format of the file."),
-]
-ThreadsOption = Annotated[int, typer.Option(min=1, max=64, help="Interpreter threads.")]
-RunsOption = Annotated[int, typer.Option(min=1, help="Timed inferences.")]
-WarmupOption = Annotated[int, typer.Option(min=0, help="Inferences before the first timed one.")]
+    given = StepArguments(model, config, data, overrides or (), {"epochs": epochs}, trust)
+    _run_step(context, "quantize", given, RunChoice(output, resume, quiet))
 
 
 @app.command(epilog=_examples("export model.keras --precision int8 --data digits -o model.tflite"))
@@ -228,9 +195,8 @@ def export(
         bool, typer.Option(help="Allow TensorFlow ops that LiteRT lacks.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Largest allowed drop of the metric.")
-    ] = None,
+    max_drop: MaxDropOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Export a model to a .tflite file, and verify the file."""
     from tfopt.arguments import data_section
@@ -242,7 +208,9 @@ def export(
         from tfopt.single import export_file
 
         path = output or model.with_suffix(".tflite")
-        artifact = export_file(model, path, settings=settings, data=section, overwrite=overwrite)
+        artifact = export_file(
+            model, path, settings=settings, data=section, overwrite=overwrite, trust=trust
+        )
         _print_artifact(artifact, stream)
     _check_gate(artifact, max_drop)
 
@@ -255,12 +223,11 @@ def verify(
     against: Annotated[Path, typer.Option("--against", "-a", help="The Keras model it came from.")],
     data: DataOption = None,
     config: ConfigOption = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Largest allowed drop of the metric.")
-    ] = None,
+    max_drop: MaxDropOption = None,
     max_error: Annotated[
         float | None, typer.Option(help="Largest allowed relative output error.")
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
     from tfopt.arguments import data_section
@@ -269,9 +236,46 @@ def verify(
     with quiet_tensorflow() as stream:
         from tfopt.single import verify_file
 
-        artifact = verify_file(file, against, data=section, max_relative_error=max_error)
+        artifact = verify_file(
+            file, against, data=section, max_relative_error=max_error, trust=trust
+        )
         _print_artifact(artifact, stream)
     _check_gate(artifact, max_drop)
+
+
+@app.command(
+    epilog=_examples(
+        "convert keras3.keras --to tf_keras",
+        "convert pruned.keras --to keras3 --like keras3.keras --check data.npz -o model.keras",
+    )
+)
+def convert(
+    model: Annotated[Path, typer.Argument(help="A .keras or .h5 file or SavedModel folder.")],
+    to: Annotated[Literal["tf_keras", "keras3"], typer.Option("--to", help="The other Keras.")],
+    like: Annotated[
+        Path | None,
+        typer.Option(help="With --to keras3: the Keras 3 model that it came from."),
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Rows to compare both models on, beside random ones.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file [default: MODEL-TO.keras].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    trust: TrustOption = False,
+) -> None:
+    """Convert a model to the other Keras, and compare the two."""
+    from tfopt.arguments import data_section
+
+    section = data_section(check, None)
+    path = output or model.with_name(f"{model.stem}-{to}.keras")
+    with quiet_tensorflow() as stream:
+        from tfopt.conversion import Request, conversion_lines, convert_file
+
+        request = Request(to=to, like=like, check=section, trust=trust)
+        for line in conversion_lines(convert_file(model, path, request, overwrite=overwrite)):
+            print(line, file=stream)
 
 
 @app.command(epilog=_examples("bench a.tflite b.tflite --threads 1 --runs 500"))
@@ -406,7 +410,7 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
     return int(code)
 
 
-def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None:
+def _execute(context: typer.Context, recipe: Recipe, choice: RunChoice) -> None:
     from tfopt.arguments import resume_command, typed
     from tfopt.console import make_reporter
     from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
@@ -437,6 +441,12 @@ def _execute(context: typer.Context, recipe: Recipe, choice: _RunChoice) -> None
                 reporter.close()
 
 
+def _run_step(context: typer.Context, name: str, given: StepArguments, choice: RunChoice) -> None:
+    from tfopt.arguments import one_step
+
+    _execute(context, one_step(name, given), choice)
+
+
 def _print_artifact(artifact: Any, stream: TextIO) -> None:
     from tfopt.single import artifact_lines
 
@@ -447,6 +457,7 @@ def _print_artifact(artifact: Any, stream: TextIO) -> None:
 
 def _check_gate(artifact: Any, max_drop: float | None) -> None:
     from tfopt.verdict import meets_gate
+    from tfopt.wording import metric_words
 
     if max_drop is None:
         return
@@ -454,6 +465,6 @@ def _check_gate(artifact: Any, max_drop: float | None) -> None:
         raise InputError("--max-drop needs labelled data; give --data.")
     if not meets_gate(artifact, max_drop):
         raise GateMissed(
-            f"The metric drops by {artifact.drop:.4f}; the gate allows {max_drop:.4f}. "
-            f"{artifact.path} is kept."
+            f"The {metric_words(artifact.metric_name)} is worse by {artifact.drop:.4f}; the gate "
+            f"allows {max_drop:.4f}. {artifact.path} is kept."
         )

@@ -66,7 +66,8 @@ def export_all(run: Run, model: Model) -> tuple[list[Artifact], TfoptError | Non
         model: The final model.
 
     Returns:
-        The measured files, and the first error, if any.
+        The measured files, and the first error, if any; it is not shown here, since it
+        ends the run and is shown then.
     """
     artifacts: list[Artifact] = []
     first_error: TfoptError | None = None
@@ -75,7 +76,10 @@ def export_all(run: Run, model: Model) -> tuple[list[Artifact], TfoptError | Non
         try:
             artifacts.append(_export_one(run, model, export))
         except (ExportError, VerificationError) as error:
-            run.reporter.warning(str(error))
+            if first_error is not None:
+                run.reporter.warning(str(error))
+            elif export is not run.recipe.export[-1]:
+                run.reporter.warning("This export failed, for a reason given at the end.")
             first_error = first_error or error
     return artifacts, first_error
 

@@ -12,13 +12,33 @@ from typing import Any, TypeAlias
 
 import tf_keras as keras
 from tf_keras.src.backend import RandomGenerator  # what Dropout and its like draw from; not public
+from tf_keras.src.saving.serialization_lib import SafeModeScope  # not public
 
 from tfopt.errors import ModelError
 
 Model: TypeAlias = keras.Model
 Layer: TypeAlias = keras.layers.Layer
 
-__all__ = ["Layer", "Model", "RandomGenerator", "keras", "require_model"]
+__all__ = [
+    "Layer",
+    "Model",
+    "RandomGenerator",
+    "SafeModeScope",
+    "is_keras3",
+    "keras",
+    "require_model",
+]
+
+
+def is_keras3(value: Any) -> bool:
+    """Return whether an object belongs to Keras 3, without importing it.
+
+    Class names are equal in both Kerases, so the modules of its classes decide.
+
+    Args:
+        value: Anything.
+    """
+    return any(base.__module__.startswith("keras.src") for base in type(value).__mro__)
 
 
 def require_model(model: Any, what: str = "model") -> Model:
@@ -38,12 +58,10 @@ def require_model(model: Any, what: str = "model") -> Model:
     if not isinstance(model, keras.Model):
         kind = type(model)
         origin = f"{kind.__module__}.{kind.__qualname__}"
-        if kind.__module__.split(".")[0] == "keras" or any(
-            base.__module__.startswith("keras.src") for base in kind.__mro__
-        ):
+        if is_keras3(model):
             raise ModelError(
-                f"The {what} is a Keras 3 object ({origin}), and tfopt compresses tf_keras "
-                "(Keras 2) models. Build it with `import tf_keras as keras`."
+                f"The {what} is a Keras 3 object ({origin}) where a tf_keras model is needed. "
+                "Convert it with tfopt.to_tf_keras(model)."
             )
         raise ModelError(f"The {what} must be a tf_keras.Model. Received: {origin}.")
     if isinstance(model, keras.Sequential) and not model.built:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
+from tfopt.bridge.origin import conversion_of, was_converted
 from tfopt.compression import graph
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
@@ -20,6 +20,7 @@ from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
 from tfopt.config.schema import Recipe
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
+from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, TfoptError
 from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
@@ -35,8 +36,8 @@ from tfopt.results import (
     WeightHistogram,
     to_json,
 )
-from tfopt.run_dir import RunDir, check_run_dir, open_run_dir
-from tfopt.stages import STEP_OBJECTS, Run, make_pass, step_stage, train_stage
+from tfopt.run_dir import RunDir, check_run_dir, held_run_dir
+from tfopt.stages import Run, make_pass, step_stage, train_stage
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.verdict import meets_gate
@@ -90,7 +91,23 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     check_run_dir(options.output, resume=options.resume)
     tf.config.experimental.enable_op_determinism()
     prepared = prepare(recipe)
-    directory = open_run_dir(options.output, resume=options.resume)
+    with held_run_dir(options.output, resume=options.resume) as directory:
+        if not directory.is_locked:
+            reporter.warning(
+                f"The file system of {directory.root} has no locks, so nothing stops a second "
+                "process from resuming this run while it goes on."
+            )
+        return _run_in(directory, recipe, options, reporter, prepared)
+
+
+def _run_in(
+    directory: RunDir,
+    recipe: Recipe,
+    options: RunOptions,
+    reporter: Reporter,
+    prepared: Prepared,
+) -> RunResult:
+    """Run all stages, and write what was found, whatever stopped them."""
     directory.write("recipe.yaml", recipe_to_yaml(recipe))
     task = prepared.task
     findings = _Findings(
@@ -140,7 +157,7 @@ def prepare(recipe: Recipe) -> Prepared:
         input_shape=data.input_shape,
         classes=data.classes,
         seed=recipe.seed,
-        custom_objects=STEP_OBJECTS,
+        custom_objects=SAVED_OBJECTS,
     )
     require_inputs(model, data.train, what="training data")
     task = read_task(
@@ -175,6 +192,8 @@ def _run(
         stages=findings.stages,
     )
     reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
+    if was_converted(model):
+        reporter.message(f"The Keras 3 model {model.name!r} was converted: {conversion_of(model)}")
     trained = train_stage(run, model, recipe.training)
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())
@@ -183,13 +202,18 @@ def _run(
     final = trained
     for step in recipe.steps:
         final = step_stage(run, final.model, step)
-    save_model(final.model, directory.root / "model.keras")
+    save_model(_in_first_kind(model, final.model), directory.root / "model.keras")
     findings.histograms = weight_histograms(before, _kernels(final.model))
     if not recipe.export:
         return None
     findings.baseline = _with_file(run, trained.model, findings.baseline)
     findings.artifacts, error = export_all(run, final.model)
     return error
+
+
+def _in_first_kind(model: Model, final: Model) -> Any:
+    """Return the final model in the Keras of the model that the recipe began with."""
+    return like_source(model, final) if was_converted(model) else final
 
 
 def _with_file(run: Run, model: Model, baseline: Baseline) -> Baseline:
@@ -299,8 +323,3 @@ def _write(directory: RunDir, result: RunResult, findings: _Findings) -> Path:
     recipe_yaml = (directory.root / "recipe.yaml").read_text(encoding="utf-8")
     page = render_report(result, histograms=findings.histograms, recipe_yaml=recipe_yaml)
     return directory.write("report.html", page)
-
-
-def command_text(arguments: Sequence[str]) -> str:
-    """Return a command line as it would be typed."""
-    return shlex.join(["tfopt", *arguments])

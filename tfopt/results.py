@@ -122,6 +122,7 @@ class Artifact:
         bytes: File size.
         gzip_bytes: File size after gzip (level 9).
         metric: Task metric through the file on the whole evaluation split.
+        metric_name: Name of that metric, such as ``accuracy``.
         drop: Baseline metric less this metric, signed so that positive is worse.
         drop_ci95: 95% paired confidence interval of ``drop``.
         max_abs_error: Largest absolute output difference from the source model.
@@ -149,6 +150,7 @@ class Artifact:
     output_types: Sequence[str] = ()
     float_ops: Sequence[str] = ()
     notes: Sequence[str] = ()
+    metric_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

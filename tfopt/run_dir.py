@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tfopt.errors import StorageError
 from tfopt.results import to_json
+from tfopt.run_lock import LOCK, held_alone, require_free
 from tfopt.storage import (
     is_partial,
     make_folder,
@@ -49,10 +51,16 @@ class StageRecord:
 
 
 class RunDir:
-    """The folder of one run."""
+    """The folder of one run.
+
+    Attributes:
+        root: Its path.
+        is_locked: Whether no other process can open it meanwhile.
+    """
 
     def __init__(self, root: Path, stages: list[StageRecord]) -> None:
         self.root = root
+        self.is_locked = False
         self._stages = stages
 
     @property
@@ -169,13 +177,20 @@ def check_run_dir(root: Path, *, resume: bool) -> None:
         resume: Whether the run in it, if there is one, is taken up.
 
     Raises:
-        StorageError: If it holds something and ``resume`` is false, is a file, or
-            cannot be written.
+        StorageError: If it holds something and ``resume`` is false, holds no run and
+            ``resume`` is true, is another process's, is a file, or cannot be written.
     """
+    _check_folder(root, resume=resume)
+    if resume and root.is_dir():
+        require_free(root)
+        _read_manifest(root)
+
+
+def _check_folder(root: Path, *, resume: bool) -> None:
     with named_errors(f"The output folder {root} cannot be used"):
         if (root.exists() or root.is_symlink()) and not root.is_dir():
             raise StorageError(f"The output {root} is a file; give the name of a folder.")
-        if not resume and root.is_dir() and any(root.iterdir()):
+        if not resume and root.is_dir() and any(file.name != LOCK for file in root.iterdir()):
             raise StorageError(
                 f"The output folder {root} exists and is not empty. Add --resume to go on with "
                 "the run in it, or give another --output."
@@ -187,11 +202,29 @@ def check_run_dir(root: Path, *, resume: bool) -> None:
             raise StorageError(f"The output folder {root} cannot be made: {existing} is read-only.")
 
 
+@contextmanager
+def held_run_dir(root: Path, *, resume: bool) -> Iterator[RunDir]:
+    """Open a run folder as ``open_run_dir`` does, and keep other processes out of it.
+
+    Yields:
+        The folder; ``is_locked`` is false where the file system has no locks.
+
+    Raises:
+        StorageError: If another process is at work in it, and as ``open_run_dir``.
+    """
+    _check_folder(root, resume=resume)
+    make_folder(root)
+    with held_alone(root) as is_locked:
+        directory = open_run_dir(root, resume=resume)
+        directory.is_locked = is_locked
+        yield directory
+
+
 def open_run_dir(root: Path, *, resume: bool) -> RunDir:
     """Return the run folder, new or taken up again.
 
-    The manifest is the first file in it, so that a run killed at any instant can be
-    told from a folder of something else.
+    The manifest is the first file in it besides the lock, so that a run killed at any
+    instant can be told from a folder of something else.
 
     Args:
         root: The folder.
@@ -201,7 +234,7 @@ def open_run_dir(root: Path, *, resume: bool) -> RunDir:
         StorageError: If it holds something and ``resume`` is false, is no run's folder,
             or cannot be written.
     """
-    check_run_dir(root, resume=resume)
+    _check_folder(root, resume=resume)
     make_folder(root)
     directory = RunDir(root, _read_manifest(root) if resume else [])
     remove_partial_files(root)
@@ -265,7 +298,7 @@ def _read_manifest(root: Path) -> list[StageRecord]:
             raise ValueError(f"schema {raw['schema']}, expected {_SCHEMA}")
         return [_stage_record(entry) for entry in raw["stages"]]
     except FileNotFoundError:
-        if any(not is_partial(file) for file in root.iterdir()):
+        if any(not is_partial(file) and file.name != LOCK for file in root.iterdir()):
             raise StorageError(
                 f"The folder {root} holds no run ({MANIFEST} is missing), so it cannot be resumed. "
                 "Give the folder of a run, or start one in an empty folder."

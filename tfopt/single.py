@@ -10,6 +10,7 @@ from typing import Any
 from tfopt.benchmark.latency import measure_latency
 from tfopt.config.schema import Data, LitertExport
 from tfopt.data.bundle import DataBundle, load_data
+from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
 from tfopt.export.verify import Evaluation, verify_litert
 from tfopt.exports import ExportJob, make_and_measure
@@ -18,27 +19,34 @@ from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
-from tfopt.stages import STEP_OBJECTS
 from tfopt.storage import check_target
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
+from tfopt.wording import metric_words
 
 _SEED = 0
 _INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")
 
 
 def export_file(
-    model_path: Path, path: Path, *, settings: LitertExport, data: Data | None, overwrite: bool
+    model_path: Path,
+    path: Path,
+    *,
+    settings: LitertExport,
+    data: Data | None,
+    overwrite: bool,
+    trust: bool = False,
 ) -> Artifact:
     """Convert a model file; with data, verify and time the result.
 
     Args:
-        model_path: A model saved by tf_keras.
+        model_path: A model saved by either Keras.
         path: The file to write.
         settings: Precision and the like.
         data: Where calibration and evaluation rows come from; None for precisions that
             need no calibration, when only the conversion is checked.
         overwrite: Replace an existing file.
+        trust: Whether Python code in the model file may run.
 
     Returns:
         What was measured.
@@ -49,7 +57,7 @@ def export_file(
         VerificationError: If the file is not what was asked for.
     """
     check_target(path, overwrite=overwrite)
-    model = load_model(model_path, custom_objects=STEP_OBJECTS)
+    model = load_model(model_path, custom_objects=SAVED_OBJECTS, trust=trust)
     job = ExportJob(model=model, path=path, settings=settings, overwrite=overwrite)
     if data is None:
         return _without_data(job)
@@ -72,7 +80,12 @@ def _without_data(job: ExportJob) -> Artifact:
 
 
 def verify_file(
-    file: Path, model_path: Path, *, data: Data | None, max_relative_error: float | None
+    file: Path,
+    model_path: Path,
+    *,
+    data: Data | None,
+    max_relative_error: float | None,
+    trust: bool = False,
 ) -> Artifact:
     """Compare a ``.tflite`` file with its source model on all evaluation rows, and time it.
 
@@ -82,6 +95,7 @@ def verify_file(
         data: Where the evaluation rows come from.
         max_relative_error: Largest allowed output error; by default that of the
             precision the file has.
+        trust: Whether Python code in the model file may run.
 
     Returns:
         What was measured.
@@ -93,7 +107,7 @@ def verify_file(
     if data is None:
         raise DataError("Give the rows to compare on: --data, or a recipe with --config.")
     open_litert(file)
-    model = load_model(model_path, custom_objects=STEP_OBJECTS)
+    model = load_model(model_path, custom_objects=SAVED_OBJECTS, trust=trust)
     bundle, metric = _bundle_for(model, data)
     verification = verify_litert(
         file,
@@ -128,7 +142,8 @@ def artifact_lines(artifact: Artifact) -> list[str]:
         f"{artifact.gzip_bytes:,} after gzip"
     ]
     if artifact.metric is not None:
-        lines.append(f"metric through the file: {artifact.metric:.4f}")
+        name = metric_words(artifact.metric_name)
+        lines.append(f"{name} through the file: {artifact.metric:.4f}")
     if artifact.drop is not None and artifact.drop_ci95 is not None:
         low, high = artifact.drop_ci95
         lines.append(

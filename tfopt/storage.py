@@ -27,9 +27,15 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
         if path.is_dir():
             raise StorageError(f"{path} is a folder; give the name of a file to write.")
         if path.exists() and not overwrite:
-            raise StorageError(f"{path} exists already. Remove it, or give another name.")
+            raise StorageError(
+                f"{path} exists already. Add --overwrite (in Python overwrite=True) to replace it, "
+                "or give another --output (path)."
+            )
         if not path.parent.is_dir():
-            raise StorageError(f"{path} cannot be written: there is no folder {path.parent}.")
+            raise StorageError(
+                f"{path} cannot be written: there is no folder {path.parent}. Make it first, or "
+                "give another --output (path)."
+            )
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise StorageError(f"{path} cannot be written: the folder {path.parent} is read-only.")
 

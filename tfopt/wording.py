@@ -38,9 +38,17 @@ def finite(value: Any) -> float | None:
 
 def metric_label(metric: MetricInfo | None) -> str:
     """Return the metric's name for people: ``top-5 accuracy``."""
-    if metric is None:
-        return "metric"
-    return metric.name.replace("top_5", "top-5").replace("_", " ")
+    return metric_words(None if metric is None else metric.name)
+
+
+def metric_words(name: str | None) -> str:
+    """Return a metric's name as it is written in sentences.
+
+    Example:
+        >>> metric_words("top_5_accuracy"), metric_words(None)
+        ('top-5 accuracy', 'metric')
+    """
+    return (name or "metric").replace("top_5", "top-5").replace("_", " ")
 
 
 def is_share(metric: MetricInfo | None) -> bool:

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import math
 import re
@@ -137,3 +138,11 @@ def test_a_narrow_terminal_does_not_break_paths(terminal, play, run_result, monk
     monkeypatch.setenv("COLUMNS", "40")
     play(RichReporter(terminal), run_result)
     assert "results  runs/lenet5/results.json" in visible(terminal)
+
+
+def test_a_failed_run_says_where_and_leaves_the_error_to_who_started_it(terminal, run_result):
+    failed = dataclasses.replace(
+        run_result, status="failed", error="no zeros", artifacts=(), failed_stage="prune"
+    )
+    RichReporter(terminal).run_done(failed, None)
+    assert visible(terminal) == "FAILED at stage prune\n"

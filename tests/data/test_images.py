@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfopt.config.schema import Augment, Data
+from tfopt.config.schema import Augment, Data, Train
 from tfopt.data import bundle
 from tfopt.data.bundle import load_data
 from tfopt.data.split import ArraySplit, StreamSplit
+from tfopt.errors import RecipeError
+from tfopt.training.loop import require_validation
 
 
 def picture(path, shade, size=(6, 4), mode="RGB"):
@@ -34,6 +36,23 @@ def test_images_of_every_format_in_memory_and_streamed(tmp_path, cache):
         assert np.allclose(inputs[labels == 0][..., 0], 1.0, atol=0.02)
         assert np.allclose(inputs[labels == 1][..., 2], 1.0, atol=0.02)
         assert np.bincount(labels).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("folders", "rows"),
+    [(("train", "val", "test"), 20), (("train", "val"), None), (("train", "test"), None)],
+)
+def test_the_val_folder_validates_where_another_one_evaluates(tmp_path, folders, rows):
+    for folder in folders:
+        settings = image_folder(tmp_path, folder)
+    data = load_data(settings, seed=0)
+    assert (data.validation.examples if data.validation else None) == rows
+    best = Train(epochs=1, keep="best")
+    if rows:
+        require_validation(best, data.validation)
+        return
+    with pytest.raises(RecipeError, match="keep: best needs rows.*a val folder.*validation_frac"):
+        require_validation(best, data.validation)
 
 
 def test_streamed_images_train_in_a_mixed_repeatable_order(tmp_path):

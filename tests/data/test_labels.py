@@ -61,5 +61,6 @@ def test_regression_of_classes_is_refused(own):
     with pytest.raises(DataError, match="task is regression, but the labels are text"):
         load_data(Data(source=path, task="regression"), seed=0)
     path = own("def load():\n    return np.zeros((4, 3)), [0.5, 1.5, 2.5, 3.5]\n")
-    with pytest.raises(DataError, match="whole numbers from 0"):
+    message = r"whole numbers from 0.* such as 0\.5, 1\.5.* to predict, set data\.task: regression"
+    with pytest.raises(DataError, match=message):
         load_data(Data(source=path, task="classification"), seed=0)

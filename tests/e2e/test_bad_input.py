@@ -105,6 +105,23 @@ def rows(**changed: Any) -> dict[str, Any]:
     return {"x": images, "y": np.arange(60) % 10, **changed}
 
 
+def test_epochs_judged_by_the_rows_that_the_source_brings(here: Path, tfopt: Run) -> None:
+    given = rows()
+    np.savez("with.npz", **given, x_val=given["x"][:9], y_val=given["y"][:9])
+    np.savez("without.npz", **given)
+    Path("best.yaml").write_text(
+        "name: best\ndata: {source: npz, path: with.npz}\nmodel: {builder: lenet300}\n"
+        "train: {epochs: 1, keep: best}\n"
+    )
+    bad = tfopt("run", "best.yaml", "--set", "data.path=without.npz", "-o", "out")
+    refused(bad, "keep: best needs rows.*the data source brings none.*data.validation_fraction")
+    assert "[1/1]" not in bad.err
+    assert not Path("out").exists()
+    good = tfopt("run", "best.yaml", "-o", "out")
+    assert good.code == 0, good.err
+    assert "val accuracy" in good.err
+
+
 def spoilt(images: np.ndarray) -> np.ndarray:
     images[5, 2, 2, 0] = np.nan
     return images
@@ -170,7 +187,10 @@ def test_data_files_that_are_damaged(file: str, broken: Path, shelf: Path, tfopt
 
 def test_a_loss_that_is_lost(here: Path, tfopt: Run) -> None:
     words = ("--set", "train.learning_rate=1.0e+30", "--set", "train.optimizer=sgd", "-o", "out")
-    refused(tfopt("run", "tiny.yaml", *words), "The loss became nan in epoch 1", code=4)
+    lost = tfopt("run", "tiny.yaml", *words)
+    refused(lost, "The loss became nan in epoch 1", code=4)
+    assert lost.err.count("The loss became nan") == 1
+    assert "FAILED at stage train\n" in lost.err
     found = json.loads(Path("out/results.json").read_text())
     assert found["status"] == "failed"
     assert "The loss became nan" in found["error"]

@@ -63,6 +63,12 @@ def test_a_model_file_goes_through_every_verb(here: Path, shelf: Path, tfopt: Ru
     assert (made.code, made.err) == (0, "")
     assert made.out.startswith("m.tflite: int8, ")
     assert "operators on integers: 100%" in made.out
+    refused = tfopt("export", "q/model.keras", *data, "-o", "m.tflite")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        "error: m.tflite exists already. Add --overwrite (in Python overwrite=True) to replace it, "
+        "or give another --output (path).\n"
+    )
     judge_the_file(tfopt, shelf, data)
     page = Path("p/report.html").read_bytes()
     Path("p/report.html").unlink()
@@ -74,11 +80,11 @@ def test_a_model_file_goes_through_every_verb(here: Path, shelf: Path, tfopt: Ru
 def judge_the_file(tfopt: Run, shelf: Path, data: tuple[Any, ...]) -> None:
     judged = tfopt("verify", "m.tflite", "--against", "q/model.keras", *data, "--max-drop", 0.1)
     assert (judged.code, judged.err) == (0, "")
-    for line in ("metric through the file: ", "drop against the model: ", "latency: p50 "):
+    for line in ("accuracy through the file: ", "drop against the model: ", "latency: p50 "):
         assert line in judged.out
     missed = tfopt("verify", "m.tflite", "-a", "q/model.keras", *data, "--max-drop", -0.5)
     assert missed.code == 3
-    assert missed.err.startswith("error: The metric drops by ")
+    assert missed.err.startswith("error: The accuracy is worse by ")
     assert missed.err.endswith("the gate allows -0.5000. m.tflite is kept.\n")
     wrong = tfopt("verify", "m.tflite", "-a", shelf / "other.keras", *data)
     assert wrong.code == 4

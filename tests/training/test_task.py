@@ -229,3 +229,11 @@ def test_inputs_must_fit() -> None:
     labels = np.array([0, 1, 2, 0, 1])
     split = ArraySplit({"left": four, "right": two}, labels)
     assert read_task(two_inputs(), split, classes=3).from_logits
+
+
+def test_class_numbers_stored_as_floats_are_pointed_to_the_setting() -> None:
+    floats = np.array([0.0, 2.0], np.float32)
+    with pytest.raises(DataError, match=r"output \(3,\) of model 'toy'.*data.task: classification"):
+        task_of(model_of(3), floats, classes=None)
+    with pytest.raises(DataError, match=r"output \(3,\) of model 'toy'\.$"):
+        task_of(model_of(3), np.zeros((2, 2), np.float32), classes=None)

@@ -173,7 +173,8 @@ class Model(Section):
 
     Attributes:
         builder: A built-in name or a dotted path ``package.module:function``.
-        path: A ``.keras``, ``.h5`` or SavedModel saved by tf_keras (Keras 2).
+        path: A ``.keras`` or ``.h5`` file of Keras 3 or Keras 2, or a SavedModel of Keras 2.
+        trust: Whether Python code in that file (a Lambda) may run.
         arguments: Keyword arguments for the builder.
         initializer: Kernel initializer of the built-in builders.
         preprocess: Layers put before the model.
@@ -181,6 +182,7 @@ class Model(Section):
 
     builder: str | None = None
     path: Path | None = None
+    trust: bool = False
     arguments: dict[str, Any] = Field(default_factory=dict)
     initializer: Initializer | None = None
     preprocess: Preprocess | None = None

@@ -9,13 +9,13 @@ from typing import TextIO
 from tfopt.console.text import (
     aligned,
     artifact_text,
+    closing_text,
     logs_text,
     printable,
     result_rows,
     stage_text,
 )
 from tfopt.results import Artifact, MetricInfo, RunResult, StageResult
-from tfopt.verdict import verdict
 
 
 class QuietReporter:
@@ -76,7 +76,7 @@ class QuietReporter:
 
     def run_done(self, result: RunResult, report: Path | None) -> None:
         """Write the verdict."""
-        self._write(printable(verdict(result).line, self._stream))
+        self._write(printable("".join(closing_text(result)), self._stream))
 
     def close(self) -> None:
         """Do nothing: a log has no state to restore."""
@@ -166,7 +166,7 @@ class PlainReporter(QuietReporter):
         if result.artifacts:
             for line in aligned(result_rows(result)):
                 self._say(line)
-        self._say(verdict(result).line)
+        self._say("".join(closing_text(result)))
         if self._output is not None:
             self._say(f"results: {self._output / 'results.json'}")
         if report is not None:

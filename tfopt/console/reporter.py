@@ -90,6 +90,8 @@ class Reporter(Protocol):
     def run_done(self, result: RunResult, report: Path | None) -> None:
         """End the run, in whatever state, with its verdict.
 
+        The error of a failed run is the caller's to show: it is raised after this.
+
         Args:
             result: Everything the run found.
             report: The report page, if one was written.

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from tfopt.console.text import (
     artifact_text,
+    closing_text,
     logs_text,
     printable,
     result_rows,
@@ -28,7 +29,6 @@ from tfopt.console.text import (
     stage_text,
 )
 from tfopt.results import Artifact, MetricInfo, RunResult, StageResult
-from tfopt.verdict import verdict
 
 # A redraw takes about 1.8 ms of processor time, so twice a second is 0.4% of one core.
 _REDRAW_SECONDS = 0.5
@@ -196,9 +196,9 @@ class RichReporter:
         self.close()
         if result.artifacts:
             self._console.print(self._table(result))
-        said = verdict(result)
-        line = self._text(said.lead, style=_VERDICT_STYLES[result.status])
-        line.append(self._clean(said.line.removeprefix(said.lead)), "default not bold")
+        lead, claims = closing_text(result)
+        line = self._text(lead, style=_VERDICT_STYLES[result.status])
+        line.append(self._clean(claims), "default not bold")
         self._print(line)
         if self._output is not None:
             self._print(self._text(f"results  {self._output / 'results.json'}"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from tfopt.results import Artifact, MetricInfo, RunResult, StageResult
-from tfopt.verdict import meets_gate
+from tfopt.verdict import meets_gate, verdict
 from tfopt.wording import (
     MISSING,
     drop_text,
@@ -119,6 +119,18 @@ def artifact_text(artifact: Artifact, metric: MetricInfo | None) -> str:
     if artifact.latency_ms is not None:
         parts.append(f"{milliseconds_text(artifact.latency_ms.p50)} median")
     return f"{artifact.path}: {', '.join(parts)}"
+
+
+def closing_text(result: RunResult) -> tuple[str, str]:
+    """Return the verdict, cut into what is worth a colour and the rest.
+
+    The error of a failed run is left out: whoever started the run is given it too, and
+    prints it last.
+    """
+    said = verdict(result)
+    if result.status == "failed":
+        return said.lead, ""
+    return said.lead, said.line.removeprefix(said.lead)
 
 
 def result_rows(result: RunResult) -> list[list[str]]:

@@ -53,7 +53,8 @@ def as_class_numbers(split: Split, *, task: Task, what: str) -> tuple[Split, int
         raise DataError(
             f"{what}: classes must be whole numbers from 0, or one-hot rows. Received: dtype "
             f"{labels.dtype}, shape {labels.shape}, values such as {_some(labels)}. Number the "
-            "classes from 0, or set data.task: regression if these are numbers to predict."
+            "classes from 0; or, if these are numbers to predict, set data.task: regression (in "
+            "Python: give a model with one output)."
         )
     if task == "auto" and _is_unclear(numbers):
         raise DataError(

@@ -125,7 +125,8 @@ def verify_litert(
     rows = _whole(scores, expected=outputs[0].rows)
     drop = _drop(evaluation, rows, _whole(reference_scores, expected=outputs[0].rows))
     artifact = _artifact(Path(path), model, precision, comparisons)
-    return Verification(_scored(artifact, rows, drop), comparisons, rows)
+    scored = _scored(artifact, rows, drop, evaluation.metric)
+    return Verification(scored, comparisons, rows)
 
 
 @dataclass(slots=True)
@@ -291,12 +292,15 @@ def _artifact(
     )
 
 
-def _scored(artifact: Artifact, rows: Rows | None, drop: Drop | None) -> Artifact:
-    if rows is None or drop is None:
+def _scored(
+    artifact: Artifact, rows: Rows | None, drop: Drop | None, metric: TaskMetric | None
+) -> Artifact:
+    if rows is None or drop is None or metric is None:
         return artifact
     return replace(
         artifact,
         metric=float(rows.mean()),
+        metric_name=metric.name,
         drop=drop.value,
         drop_ci95=(drop.low, drop.high),
     )

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.origin import conversion_of, remember, was_converted
 from tfopt.config import schema
 from tfopt.config.tables import BUILDERS
 from tfopt.errors import InputError, ModelError, TfoptError
-from tfopt.legacy_keras import Model, require_model
+from tfopt.legacy_keras import Model, is_keras3, require_model
 from tfopt.models.load import load_model
 from tfopt.models.preprocess import preprocessed_shape, with_preprocessing
 from tfopt.registry import did_you_mean, import_dotted, resolve
@@ -35,7 +37,7 @@ def build_model(
         custom_objects: Classes that a model file may need, by name.
 
     Returns:
-        A built Functional or Sequential tf_keras model.
+        A built Functional or Sequential tf_keras model; a Keras 3 model is converted.
 
     Raises:
         InputError: If the builder is unknown or does not take the arguments.
@@ -46,11 +48,17 @@ def build_model(
     inner_shape = preprocessed_shape(preprocess, input_shape) if preprocess else input_shape
     if settings.path is not None:
         _refuse_builder_settings(settings)
-        model = load_model(settings.path, custom_objects=custom_objects)
+        model = load_model(settings.path, custom_objects=custom_objects, trust=settings.trust)
     else:
         offered = {"input_shape": inner_shape, "classes": classes, "seed": seed}
         model = _built(settings, offered)
-    return with_preprocessing(model, preprocess, input_shape) if preprocess else model
+    if preprocess is None:
+        return model
+    whole = with_preprocessing(model, preprocess, input_shape)
+    if was_converted(model):
+        # It still is of Keras 3, but no longer of that architecture.
+        remember(whole, conversion_of(model), None)
+    return whole
 
 
 def _refuse_builder_settings(settings: schema.Model) -> None:
@@ -82,6 +90,8 @@ def _built(settings: schema.Model, offered: Mapping[str, Any]) -> Model:
         raise ModelError(
             f"The model builder {name!r} failed: {type(error).__name__}: {first_line}"
         ) from error
+    if is_keras3(model):
+        return to_tf_keras(model)
     return require_model(model, f"result of the model builder {name!r}")
 
 

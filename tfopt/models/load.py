@@ -1,20 +1,28 @@
-"""Read and write tf_keras models, and refuse files that cannot be trusted."""
+"""Read and write models of both Kerases, and refuse files that cannot be trusted."""
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.files import load_keras3
+from tfopt.bridge.objects import OBJECTS
 from tfopt.errors import ModelError, StorageError
-from tfopt.legacy_keras import Model, keras, require_model
+from tfopt.legacy_keras import Model, is_keras3, keras, require_model
 from tfopt.models.archive import Contents, h5_contents, keras_contents, saved_model_contents
 from tfopt.registry import did_you_mean
 from tfopt.storage import make_folder, whole_file
+
+_log = logging.getLogger(__name__)
 
 _UNKNOWN_CLASS = re.compile(
     r"(?:Unknown layer: |Could not locate class |Unknown object: |Could not locate function |"
@@ -22,58 +30,109 @@ _UNKNOWN_CLASS = re.compile(
 )
 
 
-def load_model(path: Path | str, *, custom_objects: Mapping[str, Any] | None = None) -> Model:
-    """Return the tf_keras model saved in ``path``, not compiled.
+def load_model(
+    path: Path | str, *, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
+) -> Model:
+    """Return the model saved in ``path`` as a tf_keras model, not compiled.
 
     Args:
-        path: A ``.keras`` or ``.h5`` file, or a SavedModel folder, saved by tf_keras.
+        path: A ``.keras`` or ``.h5`` file of either Keras, or a SavedModel folder saved by
+            tf_keras. A Keras 3 model is converted; ``conversion_of`` returns the evidence.
         custom_objects: Classes that the file needs, by name; tfmot's wrappers are
             refused unless they are given here.
+        trust: Whether Python code in the file may run.
 
     Returns:
         A built Functional or Sequential model with finite weights.
 
     Raises:
-        ModelError: If there is no such file, it is empty or corrupt, another Keras saved
-            it, it holds code or layers that are not registered, a weight is NaN or
-            infinite, or the model is subclassed.
+        ModelError: If there is no such file, it is empty or corrupt, it holds code and is
+            not trusted, or layers that are not registered, a weight is NaN or infinite, or
+            the model is subclassed.
+        VerificationError: If the conversion from Keras 3 changed what the model computes.
+    """
+    return to_tf_keras(read_model(path, custom_objects=custom_objects, trust=trust).model)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model as it was saved.
+
+    Attributes:
+        model: An uncompiled model of either Keras.
+        saved_by: Such as ``Keras 3.15.1`` or ``tf_keras 2.21.0``.
+    """
+
+    model: Any
+    saved_by: str
+
+
+def read_model(
+    path: Path | str, *, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
+) -> Found:
+    """Return the model saved in ``path`` in the Keras that saved it.
+
+    Args:
+        path: See ``load_model``.
+        custom_objects: See ``load_model``.
+        trust: See ``load_model``.
+
+    Raises:
+        ModelError: See ``load_model``.
     """
     path = Path(path)
     contents = _contents(path)
-    _check_contents(path, contents, custom_objects or {})
-    try:
-        model = keras.models.load_model(
-            path, custom_objects=dict(custom_objects or {}), compile=False
+    if _is_of_keras3(contents):
+        found = Found(
+            load_keras3(path, trust=trust, custom_objects=custom_objects),
+            f"Keras {contents.keras_version}",
         )
+    else:
+        known = {**OBJECTS, **(custom_objects or {})}
+        found = Found(
+            _load_tf_keras(path, contents, known, trust=trust),
+            f"tf_keras {contents.keras_version or '(version not said)'}",
+        )
+    _log.info("%s was saved by %s", path, found.saved_by)
+    check_weights(found.model, what=f"model {str(path)!r}")
+    return found
+
+
+def _load_tf_keras(
+    path: Path, contents: Contents, known: Mapping[str, Any], *, trust: bool
+) -> Model:
+    _check_contents(path, contents, known, trust=trust)
+    try:
+        # Only the .keras format has a safe mode; what the others hold was looked at above.
+        safe = {"safe_mode": False} if trust and path.suffix == ".keras" else {}
+        model = keras.models.load_model(path, custom_objects=dict(known), compile=False, **safe)
     except Exception as error:
-        unknown = _unregistered(contents, error, custom_objects or {})
+        unknown = _unregistered(contents, error, known)
         raise ModelError(_loading_failed(path, error, unknown)) from error
     _refuse_revived(model, path)
-    require_model(model, f"model in {str(path)!r}")
-    check_weights(model, what=f"model {str(path)!r}")
-    return model
+    return require_model(model, f"model in {str(path)!r}")
 
 
-def check_weights(model: Model, *, what: str) -> None:
+def check_weights(model: Any, *, what: str) -> None:
     """Raise if a weight holds NaN or infinity.
 
     Args:
-        model: A built model.
+        model: A built model of either Keras.
         what: How the message names the model.
 
     Raises:
         ModelError: Naming the first such weight.
     """
     for weight in model.weights:
-        if not weight.dtype.is_floating:
+        if "float" not in str(tf.as_dtype(weight.dtype).name):
             continue
-        values = np.asarray(weight.numpy(), np.float32)
+        values = np.asarray(weight, np.float32)
         bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
+            name = str(getattr(weight, "path", weight.name)).removesuffix(":0")
             raise ModelError(
-                f"The {what} is broken: {bad} of {values.size} entries of the weight "
-                f"{weight.name.removesuffix(':0')!r} are NaN or infinite. Use an earlier "
-                "checkpoint."
+                f"The {what} is broken: {bad} of {values.size} entries of the weight {name!r} are "
+                "NaN or infinite. Use an earlier checkpoint."
             )
 
 
@@ -110,18 +169,19 @@ def _near_sibling(path: Path) -> str:
     return near or f" Looked in {str(path.parent.resolve())!r}."
 
 
-def _check_contents(path: Path, contents: Contents, known: Mapping[str, Any]) -> None:
+def _is_of_keras3(contents: Contents) -> bool:
     major = (contents.keras_version or "2").partition(".")[0]
-    if major.isdigit() and int(major) >= 3:
-        raise ModelError(
-            f"{str(path)!r} was saved by Keras {contents.keras_version}, and tfopt reads models "
-            "saved by tf_keras (Keras 2). Build the model with `import tf_keras as keras`, load "
-            "its weights, and save it again."
-        )
-    if contents.has_lambda_code:
+    return major.isdigit() and int(major) >= 3
+
+
+def _check_contents(
+    path: Path, contents: Contents, known: Mapping[str, Any], *, trust: bool
+) -> None:
+    if contents.has_lambda_code and not trust:
         raise ModelError(
             f"{str(path)!r} holds a Lambda layer with Python code inside, which could do anything "
-            "when loaded and cannot be exported. Replace it by a built-in or registered layer."
+            "when loaded. Pass trust=True (--trust) if you trust where the file is from, or "
+            "replace the layer by a built-in or registered one."
         )
     wrapped = sorted(contents.wrappers - set(known))
     if wrapped:
@@ -178,19 +238,22 @@ def _refuse_revived(model: Any, path: Path) -> None:
         )
 
 
-def save_model(model: Model, path: Path | str) -> None:
+def save_model(model: Any, path: Path | str) -> None:
     """Save a model as ``.keras`` or ``.h5``, replacing a file of that name.
 
     The file is written under a temporary name in the same folder, flushed to disk, and
     renamed, so that a crash leaves the old file or the new one.
 
     Args:
-        model: A built tf_keras model.
+        model: A built model of either Keras.
         path: Where to; missing folders are made.
 
     Raises:
         StorageError: If the suffix is another one, or the file cannot be written.
+        ModelError: If it is no Functional or Sequential model.
     """
+    if not is_keras3(model):
+        require_model(model)
     path = Path(path)
     if path.suffix not in {".keras", ".h5"}:
         raise StorageError(

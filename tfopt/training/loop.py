@@ -136,7 +136,8 @@ def require_validation(settings: Fit, validation: Split | None) -> None:
     for setting, is_wanted in wanted.items():
         if is_wanted and validation is None:
             raise RecipeError(
-                f"{setting} needs rows to judge epochs by that are not the reported test rows; set "
+                f"{setting} needs rows to judge epochs by that are not the reported test rows, and "
+                "the data source brings none (such as x_val and y_val, or a val folder); set "
                 "data.validation_fraction, for example 0.1."
             )
 

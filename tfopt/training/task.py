@@ -191,9 +191,14 @@ def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
     if classes is None:
         # A column of labels and a flat row of outputs mean the same.
         if tuple(output[1:]) != tuple(labels) and (tuple(output[1:]), tuple(labels)) != ((1,), ()):
+            is_number_each = labels.rank == output.rank - 2 and output[-1] > 1
+            hint = (
+                " Floats are taken as numbers to predict; if these are class numbers, set "
+                "data.task: classification, or store them as integers."
+            )
             raise DataError(
                 f"Labels of shape {tuple(labels)} do not fit the output {tuple(output[1:])} of "
-                f"model {model.name!r}."
+                f"model {model.name!r}.{hint if is_number_each else ''}"
             )
         return "numbers", False
     units = output[-1]

@@ -1,0 +1,174 @@
+"""Convert tf_keras models to Keras 3: into the architecture they came from, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfopt.bridge import parity
+from tfopt.bridge.convert import TOLERANCE, require_graph
+from tfopt.bridge.evidence import Conversion, LayerReport, Parity
+from tfopt.bridge.keras3 import is_keras3, require_tensorflow_backend
+from tfopt.bridge.keras3 import keras as keras3
+from tfopt.bridge.origin import Origin, Place, origin_of, plain_layers, read_origin, remember
+from tfopt.bridge.probe import given_inputs, random_inputs
+from tfopt.bridge.rebuild import rebuild_as_keras3
+from tfopt.bridge.walk import walk
+from tfopt.errors import ModelError
+from tfopt.legacy_keras import Model, require_model
+
+
+def to_keras3(
+    model: Any, *, like: Any = None, check: Any = None, tolerance: float = TOLERANCE
+) -> Any:
+    """Return the Keras 3 twin of a tf_keras model, after comparing the two.
+
+    Args:
+        model: A Functional or Sequential tf_keras model; it is not changed. A Keras 3 model
+            is returned as it is.
+        like: The Keras 3 model that it came from. It is not changed; the result has its
+            architecture and the weights of ``model``. By default the model remembers it if
+            ``to_tf_keras`` made it in this process; of any other model, the architecture is
+            built anew.
+        check: Inputs of the user's to compare on; see ``to_tf_keras``.
+        tolerance: See ``to_tf_keras``.
+
+    Returns:
+        An uncompiled Keras 3 model; saved as ``.keras`` it needs nothing of tfopt.
+
+    Raises:
+        ModelError: If a layer has no equal in Keras 3, or ``model`` no longer fits ``like``.
+        InputError: If ``check`` does not fit the model.
+        VerificationError: If the outputs differ by more than ``tolerance``.
+    """
+    if is_keras3(model):
+        return model
+    require_tensorflow_backend()
+    require_model(model)
+    given = None if check is None else given_inputs(model, check, rows=64)
+    if like is not None:
+        require_graph(like)
+        origin = read_origin(like, walk(like))
+        if origin is None:
+            raise ModelError(f"The model {like.name!r} cannot be serialized, so not built again.")
+    else:
+        origin = origin_of(model)
+    changed = "the model does not remember a Keras 3 origin" if origin is None else ""
+    if origin is not None:
+        changed = _what_changed(model, origin)
+        if changed and like is not None:
+            raise ModelError(
+                f"The model no longer has the architecture of `like`: {changed}. Leave `like` out "
+                "to build a new architecture."
+            )
+    if origin is not None and not changed:
+        result, layers = _like(model, origin)
+        notices: Sequence[str] = ()
+    else:
+        rebuilt = rebuild_as_keras3(model)
+        result = rebuilt.model
+        layers = tuple(
+            LayerReport(old.name, type(old).__name__, "native") for old, _ in rebuilt.layers
+        )
+        notices = (f"the architecture was built anew: {changed}",)
+    evidence = Conversion(
+        to="keras3",
+        layers=layers,
+        weights=len(model.weights),
+        parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
+        parity=_compare(result, model, given, tolerance),
+        notices=(*notices, *_left_behind(model)),
+    )
+    remember(result, evidence, None)
+    return result
+
+
+def _what_changed(model: Model, origin: Origin) -> str:
+    """Return what keeps a model from going back into its architecture; empty for nothing."""
+    layers = {layer.name: layer for layer in plain_layers(model)}
+    used = 0
+    for place in origin.places.values():
+        if place.layer is None:
+            continue
+        layer = layers.get(place.layer)
+        if layer is None:
+            return f"it has no layer {place.layer!r} any more"
+        if place.index >= len(layer.weights):
+            return f"layer {place.layer!r} has lost a weight"
+        given = int(np.prod(layer.weights[place.index].shape))
+        if given != int(np.prod(place.shape)):
+            return f"a weight of layer {place.layer!r} has {given} entries"
+        used += 1
+    if used != len(model.weights):
+        return "it has other layers with weights"
+    return ""
+
+
+def _like(model: Model, origin: Origin) -> tuple[Any, tuple[LayerReport, ...]]:
+    """Return a model of the original architecture with the weights of ``model``."""
+    try:
+        # It was serialized in this process, so a Lambda in it has run here already.
+        fresh = keras3.saving.deserialize_keras_object(origin.architecture, safe_mode=False)
+    except (TypeError, ValueError, ImportError, AttributeError) as error:
+        raise ModelError(
+            f"The Keras 3 architecture cannot be built again: {error}. Register its custom classes "
+            "with keras.saving.register_keras_serializable()."
+        ) from error
+    layers = {layer.name: layer for layer in plain_layers(model)}
+    for number, variable in enumerate(fresh.weights):
+        place = origin.places.get(number)
+        if place is None:
+            continue  # an adapter that was merged: it starts at zero
+        if tuple(variable.shape) != place.shape:
+            raise ModelError(
+                f"The Keras 3 architecture was built with {variable.path!r} as weight {number}; "
+                f"it was {place.path!r}."
+            )
+        variable.assign(_value(place, layers))
+    for layer in fresh._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    _copy_flags(fresh, model, origin, layers)
+    reports = tuple(
+        LayerReport(layer.name, type(layer).__name__, "native") for layer in fresh.layers
+    )
+    return fresh, reports
+
+
+def _copy_flags(fresh: Any, model: Model, origin: Origin, layers: dict[str, Any]) -> None:
+    """Freeze what was frozen since the model came over."""
+    for number, variable in enumerate(fresh.weights):
+        place = origin.places.get(number)
+        if place is not None and place.layer is not None and not layers[place.layer].trainable:
+            variable.trainable = False
+
+
+def _value(place: Place, layers: dict[str, Any]) -> npt.NDArray[Any]:
+    if place.layer is None:
+        if place.constant is None:
+            raise ModelError(f"The value of the weight {place.path!r} is not known.")
+        return place.constant
+    value = np.asarray(layers[place.layer].weights[place.index].numpy())
+    if place.permutation is None:
+        return value.reshape(place.shape)
+    permuted = value.reshape([place.shape[axis] for axis in place.permutation])
+    return permuted.transpose(np.argsort(place.permutation))
+
+
+def _compare(result: Any, model: Model, given: Any, tolerance: float) -> tuple[Parity, ...]:
+    inputs = random_inputs(result, rows=2)
+    comparisons = [parity.compare(result, model, inputs, tolerance=tolerance)]
+    if given is not None:
+        comparisons.append(
+            parity.compare(result, model, given, tolerance=tolerance, on_user_data=True)
+        )
+    return tuple(parity.require(one, lambda: "") for one in comparisons)
+
+
+def _left_behind(model: Model) -> Sequence[str]:
+    if getattr(model, "optimizer", None) is None:
+        return ()
+    return ("the optimizer and its state were left behind; compile the model again",)

@@ -1,0 +1,41 @@
+"""Remove what a step leaves in a model, and keep the weights it trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfopt.compression import graph
+from tfopt.compression.keep import CUSTOM_OBJECTS, plain_layer, settle_weights
+from tfopt.compression.quantizers import RangeLayer
+from tfopt.legacy_keras import Layer, Model, keras
+
+
+def strip(model: Model) -> Model:
+    """Return the plain floating-point model inside one that a step has changed.
+
+    Zeros and shared values are in its kernels; 8-bit ranges are gone, so exporting it needs
+    calibration again.
+
+    Args:
+        model: A model in the middle of a step, or one that emulates 8-bit arithmetic.
+
+    Returns:
+        A model of plain layers. A model without anything to remove is copied.
+
+    Raises:
+        ModelError: If it is not a Functional or Sequential tf_keras model.
+    """
+
+    def plain(layer: Layer) -> Any:
+        return _same if isinstance(layer, RangeLayer) else plain_layer(layer)
+
+    def move(original: Layer, replacement: Any) -> None:
+        if replacement is not _same:
+            settle_weights(original, replacement)
+
+    with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
+        return graph.rebuild(model, plain, move_weights=move)
+
+
+def _same(tensor: Any) -> Any:
+    return tensor
