@@ -56,16 +56,18 @@ def to_keras3(
             raise ModelError(f"The model {like.name!r} cannot be serialized, so not built again.")
     else:
         origin = origin_of(model)
-    changed = "the model does not remember a Keras 3 origin" if origin is None else ""
+    changed = "the model does not remember a Keras 3 origin"
+    fresh = None
     if origin is not None:
-        changed = _what_changed(model, origin)
+        fresh = _made_again(origin)
+        changed = _what_changed(model, origin) or _what_differs(fresh, origin)
         if changed and like is not None:
             raise ModelError(
                 f"The model no longer has the architecture of `like`: {changed}. Leave `like` out "
                 "to build a new architecture."
             )
     if origin is not None and not changed:
-        result, layers = _like(model, origin)
+        result, layers = fresh, _fill(fresh, model, origin)
         notices: Sequence[str] = ()
     else:
         rebuilt = rebuild_as_keras3(model)
@@ -107,16 +109,35 @@ def _what_changed(model: Model, origin: Origin) -> str:
     return ""
 
 
-def _like(model: Model, origin: Origin) -> tuple[Any, tuple[LayerReport, ...]]:
-    """Return a model of the original architecture with the weights of ``model``."""
+def _made_again(origin: Origin) -> Any:
+    """Return a model of the original architecture with weights of its own."""
     try:
         # It was serialized in this process, so a Lambda in it has run here already.
-        fresh = keras3.saving.deserialize_keras_object(origin.architecture, safe_mode=False)
-    except (TypeError, ValueError, ImportError, AttributeError) as error:
+        return keras3.saving.deserialize_keras_object(origin.architecture, safe_mode=False)
+    # Code of the user's own layers runs here.
+    except Exception as error:
         raise ModelError(
-            f"The Keras 3 architecture cannot be built again: {error}. Register its custom classes "
-            "with keras.saving.register_keras_serializable()."
+            f"The Keras 3 architecture cannot be built again: {' '.join(str(error).split())[:300]} "
+            "Register its custom classes with keras.saving.register_keras_serializable()."
         ) from error
+
+
+def _what_differs(fresh: Any, origin: Origin) -> str:
+    """Return what the serialized architecture has lost; empty for nothing.
+
+    Keras 3 saves a layer that is called inside of a nested model and outside of it twice,
+    and so unties it.
+    """
+    if len(fresh.weights) != origin.weights:
+        return (
+            f"Keras 3 itself cannot serialize its sharing of layers ({origin.weights} weights "
+            f"become {len(fresh.weights)})"
+        )
+    return ""
+
+
+def _fill(fresh: Any, model: Model, origin: Origin) -> tuple[LayerReport, ...]:
+    """Give a model of the original architecture the weights of ``model``."""
     layers = {layer.name: layer for layer in plain_layers(model)}
     for number, variable in enumerate(fresh.weights):
         place = origin.places.get(number)
@@ -132,10 +153,7 @@ def _like(model: Model, origin: Origin) -> tuple[Any, tuple[LayerReport, ...]]:
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
     _copy_flags(fresh, model, origin, layers)
-    reports = tuple(
-        LayerReport(layer.name, type(layer).__name__, "native") for layer in fresh.layers
-    )
-    return fresh, reports
+    return tuple(LayerReport(layer.name, type(layer).__name__, "native") for layer in fresh.layers)
 
 
 def _copy_flags(fresh: Any, model: Model, origin: Origin, layers: dict[str, Any]) -> None:

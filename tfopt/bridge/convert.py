@@ -96,7 +96,7 @@ def require_graph(model: Any) -> None:
             f"The model is a Keras 3 {kind}, not a model. Put it into one: "
             "keras.Sequential([keras.Input(shape), layer])."
         )
-    if isinstance(model, keras3.Sequential) and model.built and not model.layers:
+    if isinstance(model, keras3.Sequential) and not model.layers:
         raise ModelError(f"The Sequential model {model.name!r} has no layers. Add one.")
     if isinstance(model, keras3.Sequential) and model._functional is None:
         raise ModelError(
@@ -140,8 +140,8 @@ def _refuse_untied(walked: Walked) -> None:
         if first is not link.target:
             raise ModelError(
                 f"Weight {link.source.path!r} is used by two layers (tied weights), which would "
-                f"have one each in tf_keras: {first.name!r} and {link.target.name!r}. Use one layer "
-                "and call it twice."
+                f"have one each in tf_keras: {first.name!r} and {link.target.name!r}. Use one "
+                "layer and call it twice."
             )
 
 

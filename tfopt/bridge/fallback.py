@@ -8,6 +8,7 @@ trains, saves and counts.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -300,7 +301,7 @@ def _require_no_files(layer: Any, what: str) -> None:
 def _require_same_weights(layer: Any, twin: Keras3Layer) -> None:
     """Raise unless the layer made from the config has the weights of the original."""
     wanted, made = (
-        [(variable.name, tuple(variable.shape), variable.dtype) for variable in weights]
+        [(_own_name(variable), tuple(variable.shape), variable.dtype) for variable in weights]
         for weights in (layer.weights, twin.keras3_weights())
     )
     if wanted != made or len(seed_states(layer)) != len(seed_states(twin._held.layer)):
@@ -308,6 +309,12 @@ def _require_same_weights(layer: Any, twin: Keras3Layer) -> None:
             f"Layer {layer.name!r} ({type(layer).__name__}) made from its own config has the "
             f"weights {made} instead of {wanted}. {REGISTER}"
         )
+
+
+def _own_name(variable: Any) -> str:
+    """Return the name a layer gave a weight; ``variable`` for one that Keras 3 numbered."""
+    name: str = variable.name
+    return re.sub(r"^variable_\d+$", "variable", name)
 
 
 def _relative_name(variable: Any, layer: Any) -> str:

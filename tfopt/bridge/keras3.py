@@ -10,7 +10,14 @@ from keras.src.saving.serialization_lib import in_safe_mode  # not public
 from tfopt.errors import ModelError
 from tfopt.legacy_keras import is_keras3
 
-__all__ = ["graph_of", "in_safe_mode", "is_graph", "is_keras3", "keras", "require_tensorflow_backend"]
+__all__ = [
+    "graph_of",
+    "in_safe_mode",
+    "is_graph",
+    "is_keras3",
+    "keras",
+    "require_tensorflow_backend",
+]
 
 
 def is_graph(value: Any) -> bool:

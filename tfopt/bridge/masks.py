@@ -37,7 +37,9 @@ def without_own_masks(node: Any) -> Arguments:
     if not isinstance(op, keras3.Layer):
         return Arguments(tuple(given.args), dict(given.kwargs))
     bound = _bound(op, given)
-    first, *others = bound or [None]
+    if not bound:
+        return Arguments((), {})
+    first, *others = bound
     kwargs = {
         name: bound[name]
         for name in others
@@ -45,7 +47,7 @@ def without_own_masks(node: Any) -> Arguments:
         and not _is_empty(bound[name])
         and not (_is_mask(name) and _is_own(bound[name], _masked_by(name, bound)))
     }
-    return Arguments((bound[first],) if bound else (), kwargs)
+    return Arguments((bound[first],), kwargs)
 
 
 def _bound(op: Any, given: Any) -> dict[str, Any]:

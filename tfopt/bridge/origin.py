@@ -47,10 +47,12 @@ class Origin:
     Attributes:
         architecture: Its serialized form, without weights.
         places: Where each of its weights is, by its position in ``model.weights``.
+        weights: Number of all of its weights, merged ones too.
     """
 
     architecture: dict[str, Any]
     places: dict[int, Place]
+    weights: int
 
 
 def read_origin(model: Any, walked: Walked) -> Origin | None:
@@ -81,7 +83,7 @@ def read_origin(model: Any, walked: Walked) -> Origin | None:
         for link in walked.links
         if id(link.source) in numbers
     }
-    return Origin(architecture=architecture, places=places)
+    return Origin(architecture=architecture, places=places, weights=len(model.weights))
 
 
 def plain_layers(model: Model) -> Iterator[Layer]:

@@ -54,13 +54,13 @@ def compare(
     what = f"{_kind(on_user_data)} inputs of the shapes {[one.shape for one in inputs]}"
     # No variable of the user's model is touched: the scope answers in their place.
     with keras3.StatelessScope(state_mapping=list(statistics)):
-        mine = _run(ours, graph_of(ours)._inputs_struct, inputs, what=f"Keras 3 model fails on {what}")
-    with _untouched(theirs):
-        other = _run(
-            theirs, theirs._nested_inputs, inputs, what=f"tf_keras model fails on {what}"
+        mine = _run(
+            ours, graph_of(ours)._inputs_struct, inputs, what=f"Keras 3 model fails on {what}"
         )
+    with _untouched(theirs):
+        other = _run(theirs, theirs._nested_inputs, inputs, what=f"tf_keras model fails on {what}")
     errors = [_difference(one, two) for one, two in zip(mine, other, strict=True)]
-    finite = [np.isfinite(one) for one in mine if one.dtype.kind == "f"]
+    finite = [np.isfinite(one).ravel() for one in mine if one.dtype.kind == "f"]
     return Parity(
         rows=len(inputs[0]) if inputs[0].ndim else 1,
         max_abs_error=max(absolute for absolute, _ in errors),
@@ -69,7 +69,7 @@ def compare(
         sensitivity=max(_sensitivity(one) for one in mine),
         calibrated=bool(statistics),
         on_user_data=on_user_data,
-        finite_fraction=float(np.mean(np.concatenate([one.ravel() for one in finite] or [[1.0]]))),
+        finite_fraction=float(np.mean(np.concatenate(finite))) if finite else 1.0,
     )
 
 
@@ -183,7 +183,11 @@ def calibrated(
         if layers:
             with _untouched(theirs):
                 _run(
-                    theirs, theirs._nested_inputs, inputs, what="tf_keras model fails", training=True
+                    theirs,
+                    theirs._nested_inputs,
+                    inputs,
+                    what="tf_keras model fails",
+                    training=True,
                 )
             _put_back(links, but={id(weight) for weight in moving})
         of = {id(link.target): link for link in links}

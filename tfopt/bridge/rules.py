@@ -128,7 +128,7 @@ class Names:
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keep names for the layers of the outermost model."""
-        self._reserved = frozenset(names)
+        self._reserved = frozenset(map(plain_name, names))
 
     @contextmanager
     def within(self, model_name: str) -> Iterator[None]:

@@ -78,9 +78,7 @@ _AT_DEFAULT: Mapping[str, Any] = {
 }
 
 
-def twin_settings(
-    layer: Any, twin_class: type, *, without: Collection[str] = ()
-) -> dict[str, Any]:
+def twin_settings(layer: Any, twin_class: type, *, without: Collection[str] = ()) -> dict[str, Any]:
     """Return the config of the tf_keras twin of a Keras 3 layer.
 
     Args:

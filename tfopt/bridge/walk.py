@@ -17,15 +17,13 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.masks import without_own_masks
 from tfopt.bridge.native import native, reads_batches
 from tfopt.bridge.operations import operation
-from tfopt.bridge.rules import Link, Names, Twin
+from tfopt.bridge.rules import Link, Names, Twin, plain_name
 from tfopt.bridge.settings import NoTwin
 from tfopt.bridge.token_embeddings import reversed_embeddings
 from tfopt.bridge.transformers import RULES, Undecomposable
-from tfopt.errors import ModelError
+from tfopt.errors import ModelError, TfoptError
 from tfopt.legacy_keras import Model
 from tfopt.legacy_keras import keras as keras2
-
-_CALL_FAILS = (TypeError, ValueError, NotImplementedError, tf.errors.InvalidArgumentError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +104,13 @@ class _Walk:
         if not all(isinstance(twin.call, keras2.layers.Layer) for twin in twins):
             return self._functional(inner, name=model.name)
         # A model of the same kind: users index its layers.
-        built = keras2.Sequential([self._input(inner.inputs[0])], name=model.name)
+        built = keras2.Sequential([self._input(inner.inputs[0])], name=plain_name(model.name))
         for layer, twin in zip(model.layers, twins, strict=True):
             try:
                 built.add(twin.call)
-            except _CALL_FAILS as error:
+            except TfoptError:
+                raise
+            except Exception as error:  # a layer of the user's own may raise anything
                 raise _call_failed(layer, error) from error
             self._remember(layer, layer.output, built.outputs[0])
         return built
@@ -119,7 +119,8 @@ class _Walk:
         inputs = [self._input(tensor) for tensor in model.inputs]
         outputs = self._run(model, inputs)
         packed = keras3.tree.pack_sequence_as(model._inputs_struct, inputs)
-        built = keras2.Model(inputs=packed, outputs=outputs, name=name or model.name)
+        name = plain_name(name or model.name)
+        built = keras2.Model(inputs=packed, outputs=outputs, name=name)
         built.output_names = list(getattr(model, "output_names", built.output_names))
         return built
 
@@ -159,7 +160,9 @@ class _Walk:
         twin = self._twin_for(op, kwargs)
         try:
             outputs = twin.call(*args, **kwargs)
-        except _CALL_FAILS as error:
+        except TfoptError:
+            raise
+        except Exception as error:
             if twin.how != "native" or is_graph(op):
                 raise _call_failed(op, error) from error
             twin = self._instead(op, f"the tf_keras layer refuses the call: {_line(error)}")
