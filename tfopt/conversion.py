@@ -20,7 +20,7 @@ from tfopt.models.load import read_model, save_model
 from tfopt.storage import check_target
 
 _CHECK_ROWS = 64
-_SHOWN_LAYERS = 20
+_SHOWN_NOTES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,8 @@ def conversion_lines(converted: Converted) -> Iterator[str]:
             f"  {parity.rows} {kind} rows{how}: largest difference {parity.max_abs_error:.2g}, "
             f"{parity.relative_error:.2g} relative (allowed {parity.tolerance:g})"
         )
-    noted = [layer for layer in conversion.layers if layer.how == "fallback"]
-    for layer in noted[:_SHOWN_LAYERS]:
-        yield f"  {layer.name} ({layer.class_name}) runs as in Keras 3: {layer.note or 'own code'}"
-    if len(noted) > _SHOWN_LAYERS:
-        yield f"  ... and {len(noted) - _SHOWN_LAYERS} more"
-    for notice in conversion.notices:
-        yield f"  notice: {notice}"
+    for note in conversion.notes[:_SHOWN_NOTES]:
+        yield f"  {note}"
+    if len(conversion.notes) > _SHOWN_NOTES:
+        yield f"  ... and {len(conversion.notes) - _SHOWN_NOTES} more"
     yield f"wrote {converted.target}"

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
-from tfopt.bridge.origin import conversion_of, was_converted
+from tfopt.bridge.origin import was_converted
 from tfopt.compression import graph
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
@@ -192,8 +192,6 @@ def _run(
         stages=findings.stages,
     )
     reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
-    if was_converted(model):
-        reporter.message(f"The Keras 3 model {model.name!r} was converted: {conversion_of(model)}")
     trained = train_stage(run, model, recipe.training)
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from tfopt.bridge.origin import conversion_of, was_converted
 from tfopt.compression import graph
 from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
 from tfopt.compression.schedule import plan_schedule
@@ -88,7 +89,8 @@ def make_plan(recipe: Recipe) -> Plan:
         stages=_stages(recipe, data),
         decisions=decisions,
         sizes=_sizes(recipe, final, decisions),
-        notes=_scheme(recipe, final)
+        notes=_conversion(model)
+        + _scheme(recipe, final)
         + [
             f"{name}: {entry.layer} ({entry.kind}) {_LEFT[name]}: {entry.reason}"
             for name, entries in decisions.items()
@@ -129,6 +131,13 @@ def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDe
         decisions[step.name] = make_pass(step).decide(imitation)
         imitate_step(imitation, step, decisions[step.name])
     return decisions, imitation
+
+
+def _conversion(model: Model) -> list[str]:
+    if not was_converted(model):
+        return []
+    found = conversion_of(model)
+    return [f"converted from Keras 3: {found}", *found.notes]
 
 
 def _scheme(recipe: Recipe, final: Model) -> list[str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfopt import __version__
+from tfopt.bridge.origin import conversion_of, was_converted
 from tfopt.compression import graph
 from tfopt.compression.base import CompressionPass, Measurement, StepContext
 from tfopt.compression.holds import held, require_trainable
@@ -119,7 +120,7 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
 
     def make(folder: Path) -> Made:
         if settings is None or epochs == 0:
-            return Made(model)
+            return Made(model, _conversion(model))
         require_trainable(model)
         dtype = settings.precision if settings.precision != "float32" else None
         copied, bring_back = graph.twin(model, dtype=dtype)
@@ -129,9 +130,21 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
             job = replace(_job(run, copied, settings, folder), jit_compile=settings.jit_compile)
             history = fit(job, run.reporter)
         bring_back()
-        return Made(model, history=history)
+        return Made(model, _conversion(model), history)
 
     return _stage(run, "train", key, make, epochs=epochs)
+
+
+def _conversion(model: Model) -> Measurement | None:
+    """Return what is to say of a model that was made from one of Keras 3."""
+    if not was_converted(model):
+        return None
+    found = conversion_of(model)
+    return Measurement(
+        evidence={"converted_weights": found.weights, "conversion_error": found.relative_error},
+        layers=[],
+        notes=[f"converted from Keras 3: {found}", *found.notes],
+    )
 
 
 def step_stage(run: Run, model: Model, step: Step) -> Outcome:

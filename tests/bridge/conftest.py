@@ -1,4 +1,10 @@
-"""What the tests of the rebuilding share: rebuild, save, load and compare."""
+"""What the tests of the rebuilding share: rebuild, save, load and compare.
+
+The table of layers in benchmarks/ is shared too: test_native.py runs a part of it.
+"""
+
+import sys
+from pathlib import Path
 
 import keras as keras3
 import numpy as np
@@ -7,6 +13,8 @@ import tensorflow as tf
 import tf_keras as keras2
 
 from tfopt.bridge.rebuild import rebuild_as_keras3
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 L = keras2.layers
 HELD = (L.Normalization, L.Discretization, L.StringLookup, L.IntegerLookup, L.TextVectorization)

@@ -1,6 +1,10 @@
+import json
+
+import keras as keras3
 import numpy as np
 import pytest
 
+from tfopt.bridge.origin import conversion_of
 from tfopt.config import schema
 from tfopt.errors import InputError, ModelError
 from tfopt.legacy_keras import keras
@@ -85,11 +89,15 @@ OWN_FAILURES = {
     "not a function": ("build = 3\n", {}, "is not a function. Received: int"),
     "raises": ("def build():\n    1 / 0\n", {}, "failed: ZeroDivisionError: division by zero"),
     "none": ("def build():\n    return None\n", {}, "must be a tf_keras.Model. .*NoneType"),
-    "keras 3": (
-        "def build():\n    import keras\n"
-        "    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])\n",
+    "keras 3 layer": (
+        "def build():\n    import keras\n    return keras.layers.Dense(2)\n",
         {},
-        "is a Keras 3 object",
+        "is a Keras 3 Dense, not a model",
+    ),
+    "keras 3 unbuilt": (
+        "def build():\n    import keras\n    return keras.Sequential([keras.layers.Dense(2)])\n",
+        {},
+        "has no input shape. Put keras.Input",
     ),
     "unbuilt": (
         "def build():\n    return keras.Sequential([keras.layers.Dense(2)])\n",
@@ -111,6 +119,82 @@ def test_failures_of_an_own_builder_are_named(own, name):
     with pytest.raises(InputError, match=message) as caught:
         build(own(body), **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_keras_3_model_of_an_own_builder_is_converted(own):
+    path = own(
+        "def build(input_shape, classes):\n    import keras\n    layers = keras.layers\n"
+        "    x = keras.Input(input_shape)\n"
+        "    y = layers.BatchNormalization()(layers.Conv2D(3, 2)(x))\n"
+        "    y = keras.ops.mean(keras.ops.relu6(y), axis=(1, 2))\n"
+        "    return keras.Model(x, layers.Dense(classes, name='head')(y), name='theirs')\n"
+    )
+    settings = {"preprocess": schema.Preprocess(resize=(6, 6), scale=1 / 255)}
+    model = build(path, (8, 8, 3), classes=5, **settings)
+    assert isinstance(model, keras.Model)
+    assert (model.input_shape, model.output_shape) == ((None, 8, 8, 3), (None, 5))
+    inner = build(path, (8, 8, 3), classes=5)
+    assert inner.name == "theirs"
+    assert conversion_of(inner).relative_error <= 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_a_model_from_a_keras_3_file(tmp_path):
+    theirs = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(3)], name="theirs")
+    save_model(theirs, tmp_path / "m.keras")
+    options = {"input_shape": (4,), "classes": 3, "seed": 0}
+    model = build_model(schema.Model(path=tmp_path / "m.keras"), **options)
+    x = np.ones((2, 4), np.float32)
+    assert np.allclose(model(x), theirs(x), atol=1e-6)
+    layer = keras3.layers.Lambda(lambda x: x, output_shape=(4,))
+    theirs = keras3.Sequential([keras3.Input((4,)), layer, keras3.layers.Dense(3)])
+    save_model(theirs, tmp_path / "l.keras")
+    with pytest.raises(ModelError, match="holds Python code"):
+        build_model(schema.Model(path=tmp_path / "l.keras"), **options)
+    trusted = schema.Model(path=tmp_path / "l.keras", trust=True)
+    assert np.allclose(build_model(trusted, **options)(x), theirs(x), atol=1e-6)
+
+
+RECIPE = """
+name: three
+seed: 3
+data: {source: digits, batch_size: 64, limit: 256}
+model: %s
+train: {epochs: 1, optimizer: adam, learning_rate: 1.0e-2}
+steps:
+  - prune: {sparsity: 0.5, epochs: 1}
+export:
+  - litert: {precision: float32}
+"""
+
+
+@pytest.mark.parametrize("kind", ["builder", "path"])
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_a_recipe_starts_from_a_keras_3_model(own, tmp_path, tfopt, kind):
+    if kind == "builder":
+        path = own(
+            "def build(input_shape, classes):\n    import keras\n"
+            "    inner = [keras.Input(input_shape), keras.layers.Flatten()]\n"
+            "    inner = keras.Sequential(inner, name='flat')\n"
+            "    x = keras.Input(input_shape)\n"
+            "    y = keras.ops.relu(keras.layers.Dense(16, name='hidden')(inner(x)))\n"
+            "    return keras.Model(x, keras.layers.Dense(classes, name='head')(y))\n"
+        )
+    else:
+        layers = [keras3.layers.Flatten(), keras3.layers.Dense(10, "softmax", name="head")]
+        save_model(keras3.Sequential([keras3.Input((8, 8, 1)), *layers]), tmp_path / "k3.keras")
+        path = str(tmp_path / "k3.keras")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE % f"{{{kind}: '{path}'}}")
+    done = tfopt("run", recipe, "--output", tmp_path / "run", "--quiet")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["status"] == "ok"
+    assert [stage["name"] for stage in found["stages"]] == ["train", "prune"]
+    # In the kind that went in; Keras 3 alone can read it.
+    model = keras3.models.load_model(tmp_path / "run" / "model.keras")
+    kernel = np.asarray(model.get_layer("head").kernel.value)
+    assert np.mean(kernel == 0) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_model_from_a_file_takes_no_builder_settings(tmp_path):

@@ -4,9 +4,11 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras as keras3
 import numpy as np
 import pytest
 
+from tfopt.bridge.origin import conversion_of
 from tfopt.errors import ModelError, StorageError
 from tfopt.legacy_keras import keras
 from tfopt.models.load import load_model, save_model
@@ -127,17 +129,122 @@ def test_damaged_h5_files(tmp_path):
     refused(path, "cannot be loaded by tf_keras")
 
 
-# Keras 3.15 hands its variables to NumPy 2 in the old way.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-def test_keras_3_files_are_told_apart(tmp_path):
-    import keras as keras3
+def small3(*layers, name="net3"):
+    return keras3.Sequential([keras3.Input((4,)), *layers, keras3.layers.Dense(2)], name=name)
 
-    model = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(2)])
-    for name in ("m.keras", "m.h5"):
-        model.save(tmp_path / name)
-        refused(
-            tmp_path / name, rf"saved by Keras {keras3.__version__}, and tfopt reads .*tf_keras"
-        )
+
+# Keras 3.15 hands its variables to NumPy 2 in the old way.
+KERAS3 = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+
+@KERAS3
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_keras_3_files_are_converted(tmp_path, name, caplog):
+    model = small3(keras3.layers.BatchNormalization(), keras3.layers.Dense(5, "relu"))
+    model.compile("adam", "mse")
+    save_model(model, tmp_path / name)
+    with caplog.at_level("INFO", "tfopt"):
+        loaded = load_model(tmp_path / name)
+    assert type(loaded) is keras.Sequential
+    assert np.allclose(loaded(X), model(X), atol=1e-6)
+    assert loaded.optimizer is None
+    assert conversion_of(loaded).to == "tf_keras"
+    assert f"{name} was saved by Keras {keras3.__version__}" in caplog.text
+
+
+def test_the_log_says_which_keras_saved_a_file(tmp_path, caplog):
+    save_model(small(), tmp_path / "m.keras")
+    with caplog.at_level("INFO", "tfopt"):
+        load_model(tmp_path / "m.keras")
+    assert f"m.keras was saved by tf_keras {keras.__version__}" in caplog.text
+
+
+@KERAS3
+def test_a_folder_that_keras_3_exported_is_refused(tmp_path):
+    small3().export(tmp_path / "folder", verbose=False)
+    refused(tmp_path / "folder", "was not saved by tf_keras .*functions, not layers.* as .keras")
+
+
+@KERAS3
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_code_in_a_keras_3_file_never_runs(tmp_path, name):
+    trap = tmp_path / "ran"
+    path = str(trap)
+    layer = keras3.layers.Lambda(
+        lambda x: (open(path, "w").close(), x)[1], name="trap", output_shape=(4,)
+    )
+    small3(layer).save(tmp_path / name)
+    trap.unlink(missing_ok=True)
+    refused(tmp_path / name, r"'trap' holds Python code \(a Lambda\).* Pass trust=True")
+    assert not trap.exists()
+
+
+@KERAS3
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("kind", ["tf_keras", "Keras 3"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_trusted_code_runs(tmp_path, name, kind):
+    if kind == "Keras 3":
+        model = small3(keras3.layers.Lambda(lambda x: x * 2.0, output_shape=(4,)))
+    else:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2.0)])
+    model.save(tmp_path / name)
+    refused(tmp_path / name, "Python code.* [Pp]ass trust=True")
+    loaded = load_model(tmp_path / name, trust=True)
+    assert np.allclose(loaded(X), model(X), atol=1e-6)
+
+
+@keras3.saving.register_keras_serializable("tests_load")
+class Tripling3(keras3.layers.Layer):
+    def call(self, inputs):
+        return inputs * 3.0
+
+
+class Unknown3(keras3.layers.Layer):
+    def call(self, inputs):
+        return inputs * 3.0
+
+
+@KERAS3
+def test_own_layers_of_keras_3(tmp_path):
+    model = small3(Tripling3())
+    save_model(model, tmp_path / "m.keras")
+    loaded = load_model(tmp_path / "m.keras")
+    assert np.allclose(loaded(X), model(X), atol=1e-6)
+    save_model(loaded, tmp_path / "again.keras")
+    assert np.array_equal(load_model(tmp_path / "again.keras")(X), loaded(X))
+    unknown = small3(Unknown3(name="odd"))
+    save_model(unknown, tmp_path / "u.keras")
+    refused(tmp_path / "u.keras", r"needs .*Unknown3.* \(layer 'odd'\), which is not registered")
+    refused_given = {"custom_objects": {"Unknown3": Unknown3}}
+    with pytest.raises(ModelError, match="Unknown3.*register_keras_serializable"):
+        load_model(tmp_path / "u.keras", **refused_given)
+
+
+@KERAS3
+def test_damaged_keras_3_files(tmp_path):
+    path = tmp_path / "m.keras"
+    save_model(small3(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(path, "not a whole zip archive")
+    rewrite(whole, path, **{"model.weights.h5": None})
+    refused(path, "cannot be loaded by Keras 3|model.weights.h5")
+    rewrite(whole, path, **{"config.json": b"{}"})
+    refused(path, "holds no Keras model|Keras")
+    broken = small3()
+    broken.layers[-1].kernel.assign(np.full((4, 2), np.nan))
+    save_model(broken, path)
+    refused(path, "NaN or infinite")
+
+
+@KERAS3
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_a_keras_3_model_without_a_visible_graph(tmp_path):
+    keras3.Sequential([keras3.layers.Dense(2)], name="s").save(tmp_path / "m.keras")
+    refused(tmp_path / "m.keras", "'s' has no input shape")
+    with pytest.raises(ModelError, match="must be a tf_keras.Model"):
+        save_model("model", tmp_path / "n.keras")
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "folder"])

@@ -13,12 +13,21 @@ from tfopt.bridge.convert import TOLERANCE, require_graph
 from tfopt.bridge.evidence import Conversion, LayerReport, Parity
 from tfopt.bridge.keras3 import is_keras3, require_tensorflow_backend
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.bridge.origin import Origin, Place, origin_of, plain_layers, read_origin, remember
+from tfopt.bridge.origin import (
+    Origin,
+    Place,
+    give_vocabularies,
+    origin_of,
+    plain_layers,
+    read_origin,
+    remember,
+)
 from tfopt.bridge.probe import given_inputs, random_inputs
 from tfopt.bridge.rebuild import rebuild_as_keras3
 from tfopt.bridge.walk import walk
 from tfopt.errors import ModelError
 from tfopt.legacy_keras import Model, require_model
+from tfopt.legacy_keras import keras as keras2
 
 
 def to_keras3(
@@ -49,32 +58,16 @@ def to_keras3(
     require_tensorflow_backend()
     require_model(model)
     given = None if check is None else given_inputs(model, check, rows=64)
-    if like is not None:
-        require_graph(like)
-        origin = read_origin(like, walk(like))
-        if origin is None:
-            raise ModelError(f"The model {like.name!r} cannot be serialized, so not built again.")
-    else:
-        origin = origin_of(model)
-    changed = "the model does not remember a Keras 3 origin"
-    fresh = None
-    if origin is not None:
-        fresh = _made_again(origin)
-        changed = _what_changed(model, origin) or _what_differs(fresh, origin)
-        if changed and like is not None:
-            raise ModelError(
-                f"The model no longer has the architecture of `like`: {changed}. Leave `like` out "
-                "to build a new architecture."
-            )
-    if origin is not None and not changed:
-        result, layers = fresh, _fill(fresh, model, origin)
-        notices: Sequence[str] = ()
-    else:
-        rebuilt = rebuild_as_keras3(model)
-        result = rebuilt.model
-        layers = tuple(
-            LayerReport(old.name, type(old).__name__, "native") for old, _ in rebuilt.layers
+    origin = origin_of(model) if like is None else _origin_in(like)
+    result, layers, changed = _in_old_architecture(model, origin)
+    if changed and like is not None:
+        raise ModelError(
+            f"The model no longer has the architecture of `like`: {changed}. Leave `like` out to "
+            "build a new architecture."
         )
+    notices: Sequence[str] = ()
+    if changed:
+        result, layers = _in_new_architecture(model)
         notices = (f"the architecture was built anew: {changed}",)
     evidence = Conversion(
         to="keras3",
@@ -88,19 +81,49 @@ def to_keras3(
     return result
 
 
+def _in_old_architecture(
+    model: Model, origin: Origin | None
+) -> tuple[Any, tuple[LayerReport, ...], str]:
+    """Return the model in its old architecture; or what keeps it from there, and no model."""
+    if origin is None:
+        return None, (), "the model does not remember a Keras 3 origin"
+    fresh = _made_again(origin)
+    changed = _what_changed(model, origin) or _what_differs(fresh, origin)
+    return (None, (), changed) if changed else (fresh, _fill(fresh, model, origin), "")
+
+
+def _in_new_architecture(model: Model) -> tuple[Any, tuple[LayerReport, ...]]:
+    rebuilt = rebuild_as_keras3(model)
+    reports = [LayerReport(old.name, type(old).__name__, "native") for old, _ in rebuilt.layers]
+    return rebuilt.model, tuple(reports)
+
+
+def _origin_in(like: Any) -> Origin:
+    """Return where the weights of a tf_keras model belong in the caller's Keras 3 model."""
+    if not is_keras3(like):
+        raise ModelError(
+            "`like` must be the Keras 3 model that the model came from. Received: "
+            f"{type(like).__module__}.{type(like).__qualname__}."
+        )
+    require_graph(like)
+    origin = read_origin(like, walk(like))
+    if origin is None:
+        raise ModelError(f"The model {like.name!r} cannot be serialized, so not built again.")
+    return origin
+
+
 def _what_changed(model: Model, origin: Origin) -> str:
     """Return what keeps a model from going back into its architecture; empty for nothing."""
-    layers = {layer.name: layer for layer in plain_layers(model)}
+    held = _weights_by_layer(model, origin)
     used = 0
     for place in origin.places.values():
         if place.layer is None:
             continue
-        layer = layers.get(place.layer)
-        if layer is None:
+        if place.layer not in held:
             return f"it has no layer {place.layer!r} any more"
-        if place.index >= len(layer.weights):
+        if place.index >= len(held[place.layer]):
             return f"layer {place.layer!r} has lost a weight"
-        given = int(np.prod(layer.weights[place.index].shape))
+        given = int(np.prod(held[place.layer][place.index].shape))
         if given != int(np.prod(place.shape)):
             return f"a weight of layer {place.layer!r} has {given} entries"
         used += 1
@@ -109,17 +132,33 @@ def _what_changed(model: Model, origin: Origin) -> str:
     return ""
 
 
+def _weights_by_layer(model: Model, origin: Origin) -> dict[str, list[Any]]:
+    """Return the weights of each layer, as the origin counts layers."""
+    layers = {layer.name: layer for layer in plain_layers(model)}
+    known = {place.layer for place in origin.places.values()}
+    held = {name: list(layer.weights) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        # Quantization makes two layers of a separable convolution, this one first.
+        whole = name.removesuffix("_depthwise")
+        is_half = isinstance(layer, keras2.layers.DepthwiseConv2D) and whole != name
+        if is_half and name not in known and whole in held:
+            held[whole] = [*layer.weights, *held[whole]]
+    return held
+
+
 def _made_again(origin: Origin) -> Any:
     """Return a model of the original architecture with weights of its own."""
     try:
         # It was serialized in this process, so a Lambda in it has run here already.
-        return keras3.saving.deserialize_keras_object(origin.architecture, safe_mode=False)
+        fresh = keras3.saving.deserialize_keras_object(origin.architecture, safe_mode=False)
+        give_vocabularies(fresh, origin)
     # Code of the user's own layers runs here.
     except Exception as error:
         raise ModelError(
             f"The Keras 3 architecture cannot be built again: {' '.join(str(error).split())[:300]} "
             "Register its custom classes with keras.saving.register_keras_serializable()."
         ) from error
+    return fresh
 
 
 def _what_differs(fresh: Any, origin: Origin) -> str:
@@ -138,7 +177,7 @@ def _what_differs(fresh: Any, origin: Origin) -> str:
 
 def _fill(fresh: Any, model: Model, origin: Origin) -> tuple[LayerReport, ...]:
     """Give a model of the original architecture the weights of ``model``."""
-    layers = {layer.name: layer for layer in plain_layers(model)}
+    held = _weights_by_layer(model, origin)
     for number, variable in enumerate(fresh.weights):
         place = origin.places.get(number)
         if place is None:
@@ -148,28 +187,29 @@ def _fill(fresh: Any, model: Model, origin: Origin) -> tuple[LayerReport, ...]:
                 f"The Keras 3 architecture was built with {variable.path!r} as weight {number}; "
                 f"it was {place.path!r}."
             )
-        variable.assign(_value(place, layers))
+        variable.assign(_value(place, held))
     for layer in fresh._flatten_layers():
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
-    _copy_flags(fresh, model, origin, layers)
+    _copy_flags(fresh, model, origin)
     return tuple(LayerReport(layer.name, type(layer).__name__, "native") for layer in fresh.layers)
 
 
-def _copy_flags(fresh: Any, model: Model, origin: Origin, layers: dict[str, Any]) -> None:
+def _copy_flags(fresh: Any, model: Model, origin: Origin) -> None:
     """Freeze what was frozen since the model came over."""
+    layers = {layer.name: layer for layer in plain_layers(model)}
     for number, variable in enumerate(fresh.weights):
         place = origin.places.get(number)
         if place is not None and place.layer is not None and not layers[place.layer].trainable:
             variable.trainable = False
 
 
-def _value(place: Place, layers: dict[str, Any]) -> npt.NDArray[Any]:
+def _value(place: Place, held: dict[str, list[Any]]) -> npt.NDArray[Any]:
     if place.layer is None:
         if place.constant is None:
             raise ModelError(f"The value of the weight {place.path!r} is not known.")
         return place.constant
-    value = np.asarray(layers[place.layer].weights[place.index].numpy())
+    value = np.asarray(held[place.layer][place.index].numpy())
     if place.permutation is None:
         return value.reshape(place.shape)
     permuted = value.reshape([place.shape[axis] for axis in place.permutation])

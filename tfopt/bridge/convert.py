@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from tfopt.legacy_keras import Model, require_model
 TOLERANCE = 1e-5
 """Largest relative difference of an output in float32; measured is 0 to 1e-6."""
 
-_RANDOM_ROWS = 2
+_RANDOM_ROWS, _RANDOM_ENTRIES = 8, 2**16
 _CHECK_ROWS = 64
 _INSENSITIVE = 1e-3
 # Integers that were turned back into floats no longer meet inputs rounded to integers, and
@@ -161,7 +162,7 @@ def _require_trainable_flags(model: Any, walked: Walked) -> None:
 
 def _compare(model: Any, walked: Walked, given: Any, tolerance: float) -> tuple[Parity, ...]:
     allowed = max(tolerance, *_loosened(walked))
-    twin, inputs = walked.model, random_inputs(model, rows=_RANDOM_ROWS)
+    twin, inputs = walked.model, random_inputs(model, rows=_rows_for(model))
 
     def by_layer(statistics: Sequence[tuple[Any, Any]] = ()) -> list[tuple[str, float]]:
         return parity.layer_differences(model, twin, walked.tensors, inputs, statistics=statistics)
@@ -180,6 +181,12 @@ def _compare(model: Any, walked: Walked, given: Any, tolerance: float) -> tuple[
     comparisons = [found] if found.finite_fraction else []
     comparisons.append(parity.compare(model, twin, given, tolerance=allowed, on_user_data=True))
     return tuple(parity.require(one, first) for one in comparisons)
+
+
+def _rows_for(model: Any) -> int:
+    """Return how many random rows to compare on: few large ones, or more small ones."""
+    entries = max(math.prod(side or 1 for side in tensor.shape[1:]) for tensor in model.inputs)
+    return min(max(_RANDOM_ENTRIES // max(entries, 1), 2), _RANDOM_ROWS)
 
 
 def _loosened(walked: Walked) -> Sequence[float]:

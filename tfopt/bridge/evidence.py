@@ -79,6 +79,16 @@ class Conversion:
         """Return the largest relative difference of any comparison."""
         return max((one.relative_error for one in self.parity), default=0.0)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return a line for every layer that runs as it is, and the notices."""
+        as_they_are = tuple(
+            f"{layer.name} ({layer.class_name}) runs its Keras 3 code: {layer.note or 'its own'}"
+            for layer in self.layers
+            if layer.how == "fallback"
+        )
+        return (*as_they_are, *self.notices)
+
     def __str__(self) -> str:
         """Return one line for a person."""
         kinds = Counter(layer.how for layer in self.layers)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-import keras
-from keras.src.saving.serialization_lib import in_safe_mode  # not public
-
-from tfopt.errors import ModelError
+from tfopt.errors import BackendMissing, ModelError
 from tfopt.legacy_keras import is_keras3
+
+try:
+    import keras
+    from keras.src.saving.serialization_lib import in_safe_mode  # not public
+# Keras raises ValueError for a backend that it does not know.
+except (ImportError, ValueError) as error:
+    raise BackendMissing(
+        f"Keras 3 cannot be imported: {error}. Its backend is "
+        f"{os.environ.get('KERAS_BACKEND', 'set in ~/.keras/keras.json')!r}. Set "
+        "KERAS_BACKEND=tensorflow before starting Python, or pip install keras."
+    ) from error
 
 __all__ = [
     "graph_of",

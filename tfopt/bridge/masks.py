@@ -50,6 +50,32 @@ def without_own_masks(node: Any) -> Arguments:
     return Arguments((bound[first],), kwargs)
 
 
+def ignores_mask(node: Any) -> bool:
+    """Return whether Keras 3 ran a layer without the mask that its first argument has.
+
+    It fills in ``mask`` only for a layer that is called on one argument: not for a recurrent
+    layer with an initial state (keras/src/layers/layer.py, "Populate mask argument(s)").
+
+    Args:
+        node: A node of a Keras 3 graph.
+    """
+    op = node.operation
+    if not (isinstance(op, keras3.Layer) and getattr(op, "_call_has_mask_arg", False)):
+        return False
+    bound = _bound(op, node.arguments)
+    with_tensors = [
+        name
+        for name, value in bound.items()
+        if any(isinstance(one, keras3.KerasTensor) for one in keras3.tree.flatten(value))
+    ]
+    first = bound[with_tensors[0]] if with_tensors else None
+    return (
+        len(with_tensors) > 1
+        and _is_empty(bound.get("mask"))
+        and getattr(first, "_keras_mask", None) is not None
+    )
+
+
 def _bound(op: Any, given: Any) -> dict[str, Any]:
     """Return argument name to value, in the order of the call's signature."""
     signature = inspect.signature(op.call)

@@ -164,6 +164,13 @@ def _lambda(layer: Any, twin_class: type) -> Layer:
     )
 
 
+def _discretization(layer: Any, twin_class: type) -> Layer:
+    # Once the boundaries are known, adapted or given, tf_keras takes no number of bins.
+    config = twin_settings(layer, twin_class, without={"num_bins"})
+    boundaries = [float(one) for one in layer.bin_boundaries]
+    return twin_class.from_config({**config, "bin_boundaries": boundaries})  # type: ignore[attr-defined]  # a Layer
+
+
 def _lookup(layer: Any, twin_class: type) -> Layer:
     table = getattr(layer, "_lookup_layer", layer)  # TextVectorization has one inside
     without = {"vocabulary_size", "idf_weights"}
@@ -191,6 +198,7 @@ def _lookup(layer: Any, twin_class: type) -> Layer:
 _SPECIAL: Mapping[str, Callable[[Any, type], Layer]] = {
     "BatchNormalization": _batch_normalization,
     "Bidirectional": _bidirectional,
+    "Discretization": _discretization,
     "IntegerLookup": _lookup,
     "Lambda": _lambda,
     "MultiHeadAttention": _multi_head_attention,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfopt.bridge import fallback, operations, settings, transformers
+from tfopt.bridge import fallback, mask_layers, operations, settings, transformers
 
 OBJECTS: Mapping[str, Any] = {
     **settings.OBJECTS,
     **fallback.OBJECTS,
+    **mask_layers.OBJECTS,
     **operations.OBJECTS,
     **transformers.OBJECTS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,14 @@ class Origin:
         architecture: Its serialized form, without weights.
         places: Where each of its weights is, by its position in ``model.weights``.
         weights: Number of all of its weights, merged ones too.
+        vocabularies: What its lookup layers learned from data, by their position among all
+            layers: Keras 3 writes it beside the config.
     """
 
     architecture: dict[str, Any]
     places: dict[int, Place]
     weights: int
+    vocabularies: dict[int, list[Any]] = field(default_factory=dict)
 
 
 def read_origin(model: Any, walked: Walked) -> Origin | None:
@@ -63,10 +66,14 @@ def read_origin(model: Any, walked: Walked) -> Origin | None:
         walked: Its conversion.
 
     Returns:
-        The origin; None if the architecture holds integers that became floats, or cannot
-        be serialized: the way back is then a new architecture.
+        The origin; None if the architecture holds integers that became floats, or document
+        frequencies, or cannot be serialized: the way back is then a new architecture.
     """
-    if any("turned into floats" in layer.note for layer in walked.layers):
+    lookups = _lookups(model)
+    weighted = any(
+        getattr(layer, "output_mode", None) in ("tf_idf", "tf-idf") for layer in lookups.values()
+    )
+    if weighted or any("turned into floats" in layer.note for layer in walked.layers):
         return None
     try:
         architecture = keras3.saving.serialize_keras_object(model)
@@ -83,7 +90,32 @@ def read_origin(model: Any, walked: Walked) -> Origin | None:
         for link in walked.links
         if id(link.source) in numbers
     }
-    return Origin(architecture=architecture, places=places, weights=len(model.weights))
+    return Origin(
+        architecture=architecture,
+        places=places,
+        weights=len(model.weights),
+        vocabularies={
+            number: layer.get_vocabulary(include_special_tokens=False)
+            for number, layer in lookups.items()
+        },
+    )
+
+
+def give_vocabularies(fresh: Any, origin: Origin) -> None:
+    """Tell the lookup layers of a model made from ``origin`` what they had learned."""
+    lookups = _lookups(fresh)
+    for number, vocabulary in origin.vocabularies.items():
+        if vocabulary:
+            lookups[number].set_vocabulary(vocabulary)
+
+
+def _lookups(model: Any) -> dict[int, Any]:
+    """Return the lookup layers of a Keras 3 model by their position among all layers."""
+    return {
+        number: layer
+        for number, layer in enumerate(model._flatten_layers())
+        if hasattr(layer, "get_vocabulary")
+    }
 
 
 def plain_layers(model: Model) -> Iterator[Layer]:

@@ -53,7 +53,7 @@ def compare(
     """
     what = f"{_kind(on_user_data)} inputs of the shapes {[one.shape for one in inputs]}"
     # No variable of the user's model is touched: the scope answers in their place.
-    with keras3.StatelessScope(state_mapping=list(statistics)):
+    with _stateless(ours, statistics):
         mine = _run(
             ours, graph_of(ours)._inputs_struct, inputs, what=f"Keras 3 model fails on {what}"
         )
@@ -122,7 +122,7 @@ def layer_differences(
     """
     left = keras3.Model(ours.inputs, [old for _, old, _ in tensors])
     right = keras2.Model(theirs.inputs, [new for _, _, new in tensors])
-    with keras3.StatelessScope(state_mapping=list(statistics)):
+    with _stateless(ours, statistics):
         mine = _run(left, left._inputs_struct, inputs, what="Keras 3 model fails")
     with _untouched(theirs):
         other = _run(right, right._nested_inputs, inputs, what="tf_keras model fails")
@@ -208,23 +208,41 @@ def _put_back(links: Sequence[Link], *, but: set[int]) -> None:
             link.forward()
 
 
+def _stateless(model: Any, statistics: Sequence[tuple[Any, Any]]) -> Any:
+    """Return a scope in which no variable of a Keras 3 model changes; its RNNs start at zero."""
+    states = [one for layer in model._flatten_layers() for one in _rnn_states(layer, keras3)]
+    at_zero = [(one, np.zeros(one.shape, one.dtype)) for one in states]
+    return keras3.StatelessScope(state_mapping=[*statistics, *at_zero])
+
+
 @contextmanager
 def _untouched(model: Model) -> Iterator[None]:
-    """Put back what running a model changes: states of RNNs, counters, random seeds."""
+    """Start the RNNs of a tf_keras model at zero, and put back what running it changes."""
     held = [variable for layer in model._flatten_layers() for variable in _state_of(layer)]
     stored = [np.asarray(variable) for variable in held]
     try:
+        for layer in model._flatten_layers():
+            for state in _rnn_states(layer, keras2):
+                state.assign(np.zeros(state.shape, state.dtype.as_numpy_dtype))
         yield
     finally:
         for variable, value in zip(held, stored, strict=True):
             variable.assign(value)
 
 
+def _rnn_states(layer: Any, kind: Any) -> Sequence[Any]:
+    """Return the states that an RNN of either Keras keeps from one batch to the next."""
+    if not (isinstance(layer, kind.layers.RNN) and layer.stateful):
+        return []
+    return [one for one in tf.nest.flatten(layer.states) if one is not None]
+
+
 def _state_of(layer: Any) -> Sequence[Any]:
+    """Return counters, seeds and states; they are no weights that anybody trains."""
     if isinstance(layer, Keras3Layer):
         return [*layer.non_trainable_weights, *seed_states(layer._held.layer)]
-    if isinstance(layer, keras2.layers.RNN) and layer.stateful:
-        return [one for one in tf.nest.flatten(layer.states) if one is not None]
+    if isinstance(layer, keras2.layers.RNN):
+        return _rnn_states(layer, keras2)
     generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
     return [] if generator is None else [generator.state]
 

@@ -159,7 +159,7 @@ def _constructor_arguments(layer_class: type) -> frozenset[str]:
     names = {"name", "trainable", "dtype"}
     for base in layer_class.__mro__:
         if "__init__" in vars(base) and base is not object:
-            parameters = inspect.signature(base.__init__).parameters.values()
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
             names |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
     if issubclass(layer_class, keras2.layers.RNN):
         names.add("zero_output_for_mask")  # taken out of **kwargs

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
+from tfopt.bridge import application_layers, transformers
+from tfopt.bridge.calls import Call, calls_of, is_partly_frozen, users_of_layers
 from tfopt.bridge.evidence import LayerReport
 from tfopt.bridge.fallback import fallback
 from tfopt.bridge.keras3 import graph_of, is_graph
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.bridge.masks import without_own_masks
+from tfopt.bridge.mask_layers import WithMaskOf, WithoutMask
+from tfopt.bridge.masks import ignores_mask
 from tfopt.bridge.native import native, reads_batches
 from tfopt.bridge.operations import operation
 from tfopt.bridge.rules import Link, Names, Twin, plain_name
 from tfopt.bridge.settings import NoTwin
 from tfopt.bridge.token_embeddings import reversed_embeddings
-from tfopt.bridge.transformers import RULES, Undecomposable
+from tfopt.bridge.transformers import Undecomposable
 from tfopt.errors import ModelError, TfoptError
 from tfopt.legacy_keras import Model
 from tfopt.legacy_keras import keras as keras2
+
+_DECOMPOSED = {**transformers.RULES, **application_layers.RULES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +131,8 @@ class _Walk:
     def _run(self, model: Any, inputs: Sequence[Any]) -> Any:
         """Return the outputs of a graph on tf_keras tensors, in the structure of its own."""
         table = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-        for node in nodes_of(model):
-            if not node.is_input and node.operation is not None:
-                self._node(node, table)
+        for call in calls_of(model):
+            self._call(call, table)
         return keras3.tree.map_structure(lambda tensor: table[id(tensor)], model._outputs_struct)
 
     def _inlined(self, model: Any) -> Twin:
@@ -150,14 +153,15 @@ class _Walk:
             name=self.names.take(tensor.name),
         )
 
-    def _node(self, node: Any, table: dict[int, Any]) -> None:
-        op = node.operation
-        _refuse_variables(op, node)
-        given = without_own_masks(node)
+    def _call(self, made: Call, table: dict[int, Any]) -> None:
+        node, op = made.node, made.node.operation
         args, kwargs = keras3.tree.map_structure(
-            lambda value: table.get(id(value), value), (given.args, given.kwargs)
+            lambda value: table.get(id(value), value), (made.given.args, made.given.kwargs)
         )
         twin = self._twin_for(op, kwargs)
+        masked = args[0] if twin.how == "native" and ignores_mask(node) else None
+        if masked is not None:
+            args = (WithoutMask(name=self.names.take(f"{op.name}_unmasked"))(masked), *args[1:])
         try:
             outputs = twin.call(*args, **kwargs)
         except TfoptError:
@@ -168,6 +172,8 @@ class _Walk:
             twin = self._instead(op, f"the tf_keras layer refuses the call: {_line(error)}")
             outputs = twin.call(*args, **kwargs)
         flat = tf.nest.flatten(outputs)
+        if masked is not None:
+            flat = self._remasked(node, flat, masked)
         if len(flat) != len(node.outputs):
             raise ModelError(
                 f"{type(op).__name__} {op.name!r} has {len(node.outputs)} outputs in Keras 3 and "
@@ -175,6 +181,15 @@ class _Walk:
             )
         table.update((id(old), new) for old, new in zip(node.outputs, flat, strict=True))
         self._remember(op, node.outputs[0], flat[0])
+
+    def _remasked(self, node: Any, tensors: Sequence[Any], masked: Any) -> list[Any]:
+        """Return the outputs of a call, those with a mask in Keras 3 with that of an input."""
+        return [
+            new
+            if getattr(old, "_keras_mask", None) is None
+            else WithMaskOf(name=self.names.take(f"{node.operation.name}_masked"))([new, masked])
+            for old, new in zip(node.outputs, tensors, strict=False)
+        ]
 
     def _remember(self, op: Any, old: Any, new: Any) -> None:
         if self._depth == 1:
@@ -222,8 +237,10 @@ class _Walk:
                 inner = self.graph(op.layer)
             name = self.names.take(op.name)
             return Twin(call=keras2.layers.TimeDistributed(inner, name=name), how="native")
+        if is_partly_frozen(op):
+            return replace(fallback(op, self.names), note="single weights of it are frozen")
         try:
-            rule = RULES.get(f"{type(op).__module__.split('.')[0]}.{type(op).__name__}")
+            rule = _DECOMPOSED.get(f"{type(op).__module__.split('.')[0]}.{type(op).__name__}")
             if rule is not None:
                 return rule(op, self.names)
         except Undecomposable as reason:
@@ -236,18 +253,12 @@ class _Walk:
             twin = native(op, self.names)
             _require_arguments(twin, kwargs)
         except NoTwin as missing:
-            return replace(fallback(op, self.names), note=reason or str(missing))
+            reason = reason or str(missing)
+            try:
+                return replace(fallback(op, self.names), note=reason)
+            except ModelError as error:
+                raise ModelError(f"{error} (It has no tf_keras layer: {reason}.)") from error
         return twin
-
-
-def nodes_of(model: Any) -> Sequence[Any]:
-    """Return the calls of a Keras 3 graph in the order they run.
-
-    Args:
-        model: A Functional model.
-    """
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
 def _used(links: Sequence[Link], model: Model) -> list[Link]:
@@ -259,43 +270,12 @@ def _used(links: Sequence[Link], model: Model) -> list[Link]:
     return [link if id(link.target) in used else replace(link, target=None) for link in links]
 
 
-def users_of_layers(model: Any) -> Mapping[int, set[int]]:
-    """Return, for the id of each layer, the ids of the graphs that call it.
-
-    Args:
-        model: A Functional or built Sequential model; nested ones are looked into.
-    """
-    users: dict[int, set[int]] = defaultdict(set)
-    waiting, seen = [model], set()
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        for layer in current.layers:
-            users[id(layer)].add(id(current))
-            if is_graph(layer):
-                waiting.append(layer)
-    return users
-
-
 def _require_arguments(twin: Twin, kwargs: Mapping[str, Any]) -> None:
     """Raise NoTwin if a call argument of Keras 3 has no name in tf_keras."""
     parameters = inspect.signature(twin.call.call).parameters  # type: ignore[attr-defined]  # a layer
     unknown = sorted(set(kwargs) - set(parameters))
     if unknown:
         raise NoTwin(f"tf_keras takes no call argument {unknown[0]!r}")
-
-
-def _refuse_variables(op: Any, node: Any) -> None:
-    for value in keras3.tree.flatten((node.arguments.args, node.arguments.kwargs)):
-        if isinstance(value, (keras3.Variable, tf.Variable)):
-            raise ModelError(
-                f"{type(op).__name__} {op.name!r} is called on the weight "
-                f"{getattr(value, 'path', value.name)!r} of another layer (tied weights), which "
-                "cannot be followed from one model to another. Put both uses into one layer, or "
-                "use keras.layers.ReversibleEmbedding."
-            )
 
 
 def _call_failed(op: Any, error: Exception) -> ModelError:
