@@ -35,6 +35,7 @@ bench: setup
 	$(BIN)/python benchmarks/lenet.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/mobilenet.py
+	$(BIN)/python benchmarks/bridge_coverage.py --fast
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

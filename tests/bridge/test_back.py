@@ -144,6 +144,25 @@ def test_what_was_frozen_meanwhile_stays_frozen():
     ]
 
 
+def test_single_weights_that_are_frozen_stay_so():
+    model = sequential()
+    model.get_layer("c").kernel.trainable = False
+    found = to_keras3(to_tf_keras(model))
+    assert [one.trainable for one in found.weights] == [one.trainable for one in model.weights]
+    assert found.get_layer("c").trainable
+
+
+def test_batch_normalization_frozen_meanwhile_is_frozen_in_the_file_too(tmp_path):
+    twin = to_tf_keras(randomized(sequential()))
+    twin.get_layer("b").trainable = False
+    found = to_keras3(twin)
+    assert [layer.trainable for layer in found.layers] == [True, False, True]
+    found.save(tmp_path / "m.keras")
+    loaded = keras3.models.load_model(tmp_path / "m.keras")
+    for one in (found, loaded):
+        same_outputs(one(X, training=True), twin(X, training=False))
+
+
 def test_a_model_from_a_file_goes_back_with_like(tmp_path):
     model = randomized(nested())
     to_tf_keras(model).save(tmp_path / "m.keras")

@@ -196,12 +196,20 @@ def _fill(fresh: Any, model: Model, origin: Origin) -> tuple[LayerReport, ...]:
 
 
 def _copy_flags(fresh: Any, model: Model, origin: Origin) -> None:
-    """Freeze what was frozen since the model came over."""
-    layers = {layer.name: layer for layer in plain_layers(model)}
+    """Freeze what was frozen since the model came over, and single weights frozen before."""
+    held = _weights_by_layer(model, origin)
+    trains = {id(weight) for layer in plain_layers(model) for weight in layer.trainable_weights}
     for number, variable in enumerate(fresh.weights):
         place = origin.places.get(number)
-        if place is not None and place.layer is not None and not layers[place.layer].trainable:
+        if place is None or place.layer is None:
+            continue
+        if id(held[place.layer][place.index]) not in trains:
             variable.trainable = False
+    for layer in fresh._flatten_layers():
+        own = layer._trainable_variables
+        # A file keeps the flags of layers only, and batch normalization reads its layer's.
+        if own and not any(variable.trainable for variable in own):
+            layer.trainable = False
 
 
 def _value(place: Place, held: dict[str, list[Any]]) -> npt.NDArray[Any]:

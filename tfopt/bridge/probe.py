@@ -94,7 +94,7 @@ def _random(tensor: Any, model: Any, rows: int, rng: np.random.Generator) -> npt
     sides = [longest] * len(shape[1:])
     shape = (
         shape[0] or rows,
-        *(side or open_side for side, open_side in zip(shape[1:], sides, strict=True)),
+        *(open_side if side is None else side for side, open_side in zip(shape[1:], sides, strict=True)),
     )
     dtype = str(tensor.dtype)
     if dtype == "string":
