@@ -36,6 +36,7 @@ bench: setup
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/mobilenet.py
 	$(BIN)/python benchmarks/bridge_coverage.py --fast
+	$(BIN)/python benchmarks/distill_mnist.py
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -24,7 +24,16 @@ LAYERS = (
     {"verdict"},
     {"config", "console", "options", "process", "legacy_keras", "runtimes"},
     {"bridge"},
-    {"data", "models", "compression", "export", "benchmark", "report", "run_lock"},
+    {
+        "data",
+        "models",
+        "compression",
+        "distillation",
+        "export",
+        "benchmark",
+        "report",
+        "run_lock",
+    },
     {"training", "run_dir", "arguments"},
     {"stages"},
     {"emulation"},
@@ -42,7 +51,7 @@ DOORS = {
     "tensorflow_model_optimization": {"compression"},
     "ai_edge_litert": {"runtimes"},
     "horovod": set(),
-    "onnxruntime": set(),
+    "onnxruntime": {"runtimes"},
 }
 LIGHT = (
     "cli",

@@ -49,7 +49,7 @@ COMMANDS = commands(README)
 
 
 def test_the_pieces_were_found() -> None:
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
     assert len(blocks("yaml")) == 1
     assert len(COMMANDS) >= 15
 
@@ -67,6 +67,12 @@ def test_the_keras_3_example_runs(tmp_path: Path) -> None:
     printed = run_program(blocks("python")[1], tmp_path)
     assert (tmp_path / "pruned.keras").stat().st_size > 1000
     assert printed.startswith("4 weights, 1,314 parameters; 3 native"), printed
+
+
+def test_the_distillation_example_runs(tmp_path: Path) -> None:
+    printed = run_program(blocks("python")[2], tmp_path)
+    assert (tmp_path / "student.keras").stat().st_size > 1000
+    assert "student_loss" in printed
 
 
 def run_program(program: str, folder: Path) -> str:

@@ -1,6 +1,6 @@
 """tfopt makes Keras models small and fast, and proves it on the exported file.
 
-Importing it imports nothing heavy and changes nothing in the process; each function below
+Importing it imports nothing heavy and changes nothing in the process; each name below
 loads what it needs when it is first used.
 """
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tfopt.api import Distiller as Distiller
+    from tfopt.api import cache_teacher as cache_teacher
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
     from tfopt.api import export_litert as export_litert
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tfopt.api import to_tf_keras as to_tf_keras
 
 _FUNCTIONS = (
+    "Distiller",
+    "cache_teacher",
     "cluster",
     "conversion_of",
     "export_litert",

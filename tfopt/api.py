@@ -26,6 +26,8 @@ from tfopt.config.schema import (
 from tfopt.console import make_reporter
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
+from tfopt.distillation.cache import cache_teacher
+from tfopt.distillation.distiller import Distiller
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.exports import ExportJob, make_and_measure
@@ -39,6 +41,8 @@ from tfopt.training.task import read_task, require_inputs
 from tfopt.verdict import meets_gate
 
 __all__ = [
+    "Distiller",
+    "cache_teacher",
     "cluster",
     "conversion_of",
     "export_litert",

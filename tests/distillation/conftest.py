@@ -1,0 +1,65 @@
+"""Small students, teachers and rows for the distillation tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfopt.legacy_keras import Model, keras
+
+L = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    keras.utils.set_random_seed(0)
+    yield
+    keras.backend.clear_session()
+
+
+@pytest.fixture
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """24 rows of 6 numbers, and their classes of 4."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(24, 6)).astype(np.float32), random.integers(0, 4, 24)
+
+
+@pytest.fixture
+def images() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.normal(size=(16, 8, 8, 2)).astype(np.float32), random.integers(0, 4, 16)
+
+
+@pytest.fixture
+def dense() -> Callable[..., Model]:
+    """Make a model of rows: ``dense(width, units=4, activation=None)``."""
+
+    def make(width: int, units: int = 4, activation: Any = None, **settings: Any) -> Model:
+        inputs = keras.Input((6,), name="row")
+        hidden = L.Dense(width, activation="relu", name="hidden", **settings)(inputs)
+        return keras.Model(inputs, L.Dense(units, activation=activation, name="out")(hidden))
+
+    return make
+
+
+@pytest.fixture
+def convolution() -> Callable[..., Model]:
+    """Make a model of images with batch normalization: ``convolution(channels)``."""
+
+    def make(channels: int, **settings: Any) -> Model:
+        inputs = keras.Input((8, 8, 2))
+        x = L.Conv2D(channels, 3, padding="same", name="conv", **settings)(inputs)
+        x = L.BatchNormalization(name="bn", momentum=0.5)(x)
+        x = L.ReLU(name="relu")(x)
+        x = L.GlobalAveragePooling2D(name="pool")(x)
+        return keras.Model(inputs, L.Dense(4, name="out")(x))
+
+    return make
+
+
+@pytest.fixture
+def logits_loss() -> Any:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
