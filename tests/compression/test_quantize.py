@@ -214,6 +214,7 @@ def test_decisions_name_role_and_reason() -> None:
     inputs = keras.Input((8, 8, 4))
     hidden = L.Conv2D(4, 3, activation="relu", name="conv")(inputs)
     hidden = L.BatchNormalization(name="norm")(hidden)
+    hidden = L.LayerNormalization(name="layer_norm")(hidden)
     outputs = L.Dense(3, activation="softmax", name="out")(L.Flatten()(hidden))
     found = {
         entry.layer: entry
@@ -221,7 +222,9 @@ def test_decisions_name_role_and_reason() -> None:
     }
     assert found["conv"].reason == "8-bit kernel, a range for each channel"
     assert found["conv_activation"].reason == "folded into the layer before it"
-    assert not found["norm"].done
+    assert found["norm_scale"].reason == "8-bit kernel, a range for each channel"
+    assert found["norm"].reason == "folded into the layer before it"
+    assert not found["layer_norm"].done
     assert found["out"].reason == "8-bit kernel, one range"
     assert found["out_activation"].reason == "8-bit, with a fixed output range"
     assert "flatten" not in " ".join(found)

@@ -3,7 +3,7 @@
 Nested models are opened, activations become layers of their own, separable convolutions
 become a depthwise and a pointwise one (tfmot's own rewrite loses ``padding="same"``), and
 one-dimensional convolutions become two-dimensional ones of height 1, which is how LiteRT
-runs them.
+runs them. What works on each pixel of a picture becomes a convolution of 1x1.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.compression import graph
+from tfopt.compression.pixelwise import as_convolutions, pointwise
 from tfopt.legacy_keras import Layer, Model, keras
 
 _L = keras.layers
-_WITH_ACTIVATION = (_L.Dense, _L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
+_WITH_ACTIVATION = (_L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
 _AT_ANY_RANK = (_L.BatchNormalization, _L.ReLU, _L.LeakyReLU, _L.Activation)
 
 
@@ -87,6 +88,50 @@ class InTwoDimensions:
         self.layer.set_weights(weights)
 
 
+class DenseAnywhere:
+    """A Dense layer and its activation; a convolution of 1x1 on more than two axes.
+
+    The layer stays as it is where a mask passes through it, which a convolution would drop.
+    """
+
+    def __init__(self, dense: Layer, tail: Sequence[Layer]) -> None:
+        dense.activation = keras.activations.linear
+        self._dense = self._layer = dense
+        self._tail = tail
+        self._is_decided = False
+        # Called once for each axis that is missing.
+        self._in = AddHeight(name=f"{dense.name}_in", dtype="float32")
+        self._out = DropHeight(name=f"{dense.name}_out", dtype="float32")
+
+    def __call__(self, inputs: Any) -> Any:
+        """Return the outputs of the layer."""
+        rank = inputs.shape.rank
+        if not self._is_decided:
+            self._is_decided = True
+            if rank in (3, 4) and getattr(inputs, "_keras_mask", None) is None:
+                self._layer = pointwise(self._dense) or self._dense
+        if self._layer is self._dense:
+            return self._run(inputs)
+        for _ in range(4 - rank):
+            above = _with_height(inputs)
+            inputs = self._in(inputs) if above is None else above
+        outputs = self._run(inputs)
+        for _ in range(4 - rank):
+            outputs = self._out(outputs)
+        return outputs
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set kernel and bias; the kernel may gain two axes of length 1."""
+        left = list(weights)
+        for layer in (self._layer, *self._tail):
+            layer.set_weights([left.pop(0).reshape(own.shape) for own in layer.weights])
+
+    def _run(self, inputs: Any) -> Any:
+        for layer in (self._layer, *self._tail):
+            inputs = layer(inputs)
+        return inputs
+
+
 def _with_height(tensor: Any) -> Any:
     """Return the tensor of height 1 that this one was made from, or None."""
     layer, node, _ = tensor._keras_history
@@ -95,7 +140,7 @@ def _with_height(tensor: Any) -> Any:
 
 def canonical(model: Model) -> Model:
     """Return the same function as a flat float32 model of plain layers."""
-    return graph.rebuild(model, _split, dtype="float32")
+    return as_convolutions(graph.rebuild(model, _split, dtype="float32"))
 
 
 def _split(layer: Layer) -> Any:
@@ -103,6 +148,8 @@ def _split(layer: Layer) -> Any:
         return Chain([*_separable(layer), *_activation(layer)])
     if type(layer) is _L.Conv1D:
         return Chain(_conv1d(layer))
+    if type(layer) is _L.Dense:
+        return DenseAnywhere(layer, _activation(layer))
     if type(layer) in _AT_ANY_RANK and not getattr(layer, "shared_axes", None):
         return InTwoDimensions(layer)
     if type(layer) in _WITH_ACTIVATION and (tail := _activation(layer)):

@@ -18,6 +18,14 @@ import tensorflow as tf
 
 from tfopt.compression import graph
 from tfopt.compression.canonical import AddHeight, DropHeight
+from tfopt.compression.pixelwise import (
+    AFFINE,
+    NORMALIZED,
+    is_identity,
+    is_over_channels,
+    is_scale,
+    reason_against,
+)
 from tfopt.legacy_keras import Layer, Model, keras
 
 _L = keras.layers
@@ -38,8 +46,6 @@ class Role(Enum):
 
 KERNEL_LAYERS = (_L.Dense, _L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)
 
-_BEFORE_NORMALIZATION = (_L.Conv2D, _L.DepthwiseConv2D)
-
 _INTEGER_LAYERS = (
     _L.Add,
     _L.Subtract,
@@ -52,6 +58,8 @@ _INTEGER_LAYERS = (
     _L.LeakyReLU,
     _L.PReLU,
 )
+# By name, since importing the bridge imports Keras 3; LiteRT has an 8-bit GELU of both kinds.
+_INTEGER_LAYERS_OF_THE_BRIDGE = ("tfopt.bridge.plain_parts.ApproximateGelu",)
 _SAME_RANGE_LAYERS = (
     _L.MaxPooling1D,
     _L.MaxPooling2D,
@@ -80,7 +88,8 @@ _SAME_RANGE_LAYERS = (
     DropHeight,
 )
 _FOLDED_ACTIVATIONS = ("relu", "relu6")
-_INTEGER_ACTIVATIONS = ("gelu", "leaky_relu", "swish", "silu")
+# keras3_hard_silu is the bridge's name of x * relu6(x + 3) / 6, LiteRT's HARD_SWISH.
+_INTEGER_ACTIVATIONS = ("gelu", "leaky_relu", "swish", "silu", "keras3_hard_silu")
 _FIXED_ACTIVATIONS = ("softmax", "sigmoid", "tanh")
 _INTEGER_OPERATORS = (
     "__operators__.add",
@@ -130,7 +139,11 @@ def place(model: Model, *, skip: Sequence[str] = ()) -> Placement:
             roles[name], reason = Role.FLOAT, "left out by skip"
         if roles[name] is Role.FLOAT:
             reasons[name] = reason
-    for name in _islands(roles, sources, readers):
+    for name, layer in layers.items():
+        reader = readers[name][0] if readers[name] else ""
+        if is_identity(layer) and _is_float_normalization(reader, layers, roles):
+            roles[name], reasons[name] = Role.FLOAT, reasons[reader]
+    for name in _islands(layers, roles, sources, readers):
         roles[name] = Role.FLOAT
         reasons[name] = "lies between layers that stay float, where rounding gains nothing"
     outputs = {
@@ -144,7 +157,14 @@ def place(model: Model, *, skip: Sequence[str] = ()) -> Placement:
     )
 
 
+def _is_float_normalization(
+    name: str, layers: Mapping[str, Layer], roles: Mapping[str, Role]
+) -> bool:
+    return roles.get(name) is Role.FLOAT and type(layers[name]) is _L.BatchNormalization
+
+
 def _islands(
+    layers: Mapping[str, Layer],
     roles: Mapping[str, Role],
     sources: Mapping[str, Sequence[str]],
     readers: Mapping[str, Sequence[str]],
@@ -154,9 +174,11 @@ def _islands(
     Rounding there costs accuracy and saves no bytes; before a square root or a logarithm
     it can even round to zero, whose gradient is infinite.
     """
-    passing = (Role.INTEGER, Role.FIXED, Role.SAME_RANGE)
-    tied: set[str] = set()
-    edge = [name for name, role in roles.items() if role in (Role.KERNEL, Role.FOLDED)]
+    passing = (Role.KERNEL, Role.FOLDED, Role.INTEGER, Role.FIXED, Role.SAME_RANGE)
+    edge = [
+        name for name, role in roles.items() if role is Role.KERNEL and not is_scale(layers[name])
+    ]
+    tied = set(edge)
     while edge:
         name = edge.pop()
         for other in (*sources[name], *readers[name]):
@@ -166,7 +188,7 @@ def _islands(
     return {
         name
         for name, role in roles.items()
-        if role in (Role.INTEGER, Role.FIXED) and name not in tied
+        if role in passing and role is not Role.SAME_RANGE and name not in tied
     }
 
 
@@ -189,8 +211,8 @@ def _role(
     alone = readers[sources[0]] == [layer.name] * len(sources)
     before, before_role = layers[sources[0]], roles[sources[0]]
     if kind is _L.BatchNormalization:
-        if alone and type(before) in _BEFORE_NORMALIZATION and before_role is Role.KERNEL:
-            if _is_over_channels(layer):
+        if alone and type(before) in NORMALIZED and before_role is Role.KERNEL:
+            if is_over_channels(layer):
                 return Role.FOLDED, ""
             return Role.FLOAT, "batch normalization over another axis than the last"
         return Role.FLOAT, "LiteRT folds batch normalization only into a convolution before it"
@@ -211,10 +233,13 @@ def _role_by_kind(layer: Layer) -> tuple[Role, str]:
         return Role.SAME_RANGE, ""
     if (
         kind in _INTEGER_LAYERS
+        or f"{kind.__module__}.{kind.__qualname__}" in _INTEGER_LAYERS_OF_THE_BRIDGE
         or activation in (*_FOLDED_ACTIVATIONS, *_INTEGER_ACTIVATIONS)
         or operator in _INTEGER_OPERATORS
     ):
         return Role.INTEGER, ""
+    if kind in AFFINE:
+        return Role.FLOAT, reason_against(layer)
     what = f"layer type {kind.__name__}"
     if kind is _L.ReLU:
         what = "a ReLU with a slope, a threshold or a limit other than 6"
@@ -272,11 +297,6 @@ def _feeds_integers(
 
 def _is_float(layer: Layer) -> bool:
     return any(tensor.dtype.is_floating for tensor in tf.nest.flatten(layer.get_output_at(0)))
-
-
-def _is_over_channels(layer: Layer) -> bool:
-    """Return whether a batch normalization has one scale for each entry of the last axis."""
-    return list(layer.axis) == [len(layer.get_input_shape_at(0)) - 1]
 
 
 def _activation_name(layer: Layer) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.compression import graph
+from tfopt.compression.baking import in_place_of_normalizations
 from tfopt.compression.base import Measurement, StepContext, require_matches
 from tfopt.compression.canonical import CUSTOM_OBJECTS as CANONICAL_OBJECTS
 from tfopt.compression.canonical import canonical
@@ -120,14 +121,18 @@ class Quantize:
     def unwrap(self, wrapped: Model) -> Model:
         """Return the model with its trained ranges, which are what the export needs."""
         open_empty_ranges(wrapped)
-        if not any(_is_holder(layer) for layer in wrapped.layers):
+        baked = in_place_of_normalizations(wrapped)
+        if not baked and not any(_is_holder(layer) for layer in wrapped.layers):
             return wrapped
 
-        def plain(layer: Layer) -> Layer:
+        def plain(layer: Layer) -> Any:
+            if layer.name in baked:
+                return baked[layer.name]
             return plain_layer(layer) if _is_holder(layer) else layer
 
-        def move(original: Layer, replacement: Layer) -> None:
-            (settle_weights if _is_holder(original) else same_weights)(original, replacement)
+        def move(original: Layer, replacement: Any) -> None:
+            if original.name not in baked:
+                (settle_weights if _is_holder(original) else same_weights)(original, replacement)
 
         with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
             return graph.rebuild(wrapped, plain, move_weights=move)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfopt.compression import graph
+from tfopt.compression.canonical import AddHeight, DropHeight
 from tfopt.compression.keep import CUSTOM_OBJECTS, plain_layer, settle_weights
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.legacy_keras import Layer, Model, keras
@@ -27,14 +28,32 @@ def strip(model: Model) -> Model:
     """
 
     def plain(layer: Layer) -> Any:
+        if isinstance(layer, (AddHeight, DropHeight)):
+            return _Reshaping(layer)
         return _same if isinstance(layer, RangeLayer) else plain_layer(layer)
 
     def move(original: Layer, replacement: Any) -> None:
-        if replacement is not _same:
+        if original.weights and replacement is not _same:
             settle_weights(original, replacement)
 
     with keras.utils.custom_object_scope(dict(CUSTOM_OBJECTS)):
         return graph.rebuild(model, plain, move_weights=move)
+
+
+class _Reshaping:
+    """Does what a layer of ours does, by one of Keras' own."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._made: Layer | None = None
+
+    def __call__(self, tensor: Any) -> Any:
+        if self._made is None:
+            steps, channels = tensor.shape[-2], tensor.shape[-1]
+            height = (1,) if isinstance(self._layer, AddHeight) else ()
+            sides = (*height, -1 if steps is None else steps, channels)
+            self._made = keras.layers.Reshape(sides, name=self._layer.name)
+        return self._made(tensor)
 
 
 def _same(tensor: Any) -> Any:
