@@ -151,7 +151,7 @@ def test_a_missed_gate_keeps_the_file(
 ) -> None:
     file = tmp_path / "m.tflite"
     with pytest.raises(
-        GateMissed, match=r"drops by .*; the gate allows -0.5000. The file is kept."
+        GateMissed, match=r"is worse by .*; the gate allows -0.5000. The file is kept."
     ):
         tfopt.export_litert(
             model, file, calibration=train[0], evaluation=batched(test), max_drop=-0.5

@@ -39,6 +39,7 @@ from tfopt.stages import make_pass, step_context, target_text
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
 from tfopt.verdict import meets_gate
+from tfopt.wording import metric_words
 
 __all__ = [
     "Distiller",
@@ -298,8 +299,8 @@ def export_litert(
     artifact = make_and_measure(job)
     if meets_gate(artifact, max_drop) is False:
         raise GateMissed(
-            f"The metric of {path} drops by {artifact.drop:.4f}; the gate allows {max_drop:.4f}. "
-            "The file is kept."
+            f"The {metric_words(artifact.metric_name)} of {path} is worse by {artifact.drop:.4f}; "
+            f"the gate allows {max_drop:.4f}. The file is kept."
         )
     return artifact
 

@@ -93,8 +93,11 @@ def _random(tensor: Any, model: Any, rows: int, rng: np.random.Generator) -> npt
     longest = _PICTURE_SIDE if len(shape) == 4 else min(_SEQUENCE_LENGTH, _longest(model))
     sides = [longest] * len(shape[1:])
     shape = (
-        shape[0] or rows,
-        *(open_side if side is None else side for side, open_side in zip(shape[1:], sides, strict=True)),
+        rows if shape[0] is None else shape[0],
+        *(
+            open_side if side is None else side
+            for side, open_side in zip(shape[1:], sides, strict=True)
+        ),
     )
     dtype = str(tensor.dtype)
     if dtype == "string":
