@@ -97,8 +97,8 @@ class Technique:
         run: Given model and training rows, returns the result.
         decider: Says which layers are taken and why others are not.
         momentum: Of the batch normalizations, 0 where one step changes what they are to follow.
-        achieved: Given the Keras 3 result and the number of layers and weights taken, returns
-            what was measured in words; raises if it is not what was asked for.
+        achieved: Given the Keras 3 result and the numbers of layers with kernels and of weights
+            taken, returns what was measured in words; raises if it is not what was asked for.
     """
 
     run: Callable[[Any, Any], Any]
@@ -160,7 +160,9 @@ def run_technique(case: Case, technique: Technique) -> str:
     result = technique.run(case.model, case.train)
     if not isinstance(result, keras3.Model):
         raise CheckFailed(f"the result is a {type(result).__name__}, not a Keras 3 model")
-    achieved = technique.achieved(result, len(taken), weights)
+    vectors = {one.name for one in result.layers if not kernels(one)}
+    layers = sum(entry.layer not in vectors for entry in taken)
+    achieved = technique.achieved(result, layers, weights)
     with tempfile.TemporaryDirectory() as folder:
         reload = reload_error(tfopt.strip(result), case.unseen, Path(folder))
         exported = export(result, case, Path(folder))
@@ -230,6 +232,7 @@ def half_step(case: Case) -> float:
 
 
 def kernels(model: Any) -> list[np.ndarray]:
+    """Return the weights of two and more axes; LayerScale has a kernel only in tf_keras."""
     return [np.asarray(one) for one in model.weights if len(one.shape) >= 2]
 
 

@@ -53,7 +53,11 @@ def two_outputs(input_shape, classes):
 def keras_3(input_shape, classes):
     import keras as keras_3
 
-    return keras_3.Sequential([keras_3.Input(input_shape), keras_3.layers.Dense(classes)])
+    class Own(keras_3.Model):
+        def call(self, pictures):
+            return pictures
+
+    return Own()
 """
 
 
@@ -80,7 +84,7 @@ FUNCTIONS = {
     "number": "bad_input_own:number' must be a tf_keras.Model. Received: builtins.int",
     "wrong_shape": r"shape \(8, 8, 1\), but input .* takes \(3,\)",
     "two_outputs": "trains models with one output; .* has 2",
-    "keras_3": "is a Keras 3 object",
+    "keras_3": "is a subclassed Keras 3 model",
     "rases": r"has no 'rases'. Did you mean 'raises'\?",
 }
 
@@ -291,11 +295,11 @@ def test_only_our_lines_are_printed(here: Path) -> None:
     assert "tensorflow" in Path("out/log.txt").read_text().lower()  # that is where the noise went
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "epochs"), [(signal.SIGINT, 9000), (signal.SIGTERM, 900)])
 def test_an_interrupted_run_can_be_taken_up_again(
-    number: signal.Signals, here: Path, tfopt: Run
+    number: signal.Signals, epochs: int, here: Path, tfopt: Run
 ) -> None:
-    words = ("run", "tiny.yaml", "--set", "train.epochs=400", "-o", "out")
+    words = ("run", "tiny.yaml", "--set", f"train.epochs={epochs}", "-o", "out")
     child = subprocess.Popen(
         command(*words),
         stdout=subprocess.PIPE,
@@ -306,6 +310,7 @@ def test_an_interrupted_run_can_be_taken_up_again(
     deadline = time.monotonic() + 120
     while not list(Path("out").rglob("checkpoint.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert child.poll() is None, child.communicate()[1]  # it was still going on
     child.send_signal(number)
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, ""), err
