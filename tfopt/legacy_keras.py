@@ -24,8 +24,10 @@ __all__ = [
     "Model",
     "RandomGenerator",
     "SafeModeScope",
+    "is_graph",
     "is_keras3",
     "keras",
+    "nodes_of",
     "require_model",
 ]
 
@@ -39,6 +41,17 @@ def is_keras3(value: Any) -> bool:
         value: Anything.
     """
     return any(base.__module__.startswith("keras.src") for base in type(value).__mro__)
+
+
+def nodes_of(model: Model) -> list[Any]:
+    """Return the nodes of a Functional or Sequential model in the order they run."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def is_graph(layer: Layer) -> bool:
+    """Return whether a layer is a model whose layers can be seen."""
+    return isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False)
 
 
 def require_model(model: Any, what: str = "model") -> Model:

@@ -23,7 +23,7 @@ from tfopt.bridge.rebuild_operations import operation_for
 from tfopt.bridge.rebuild_rules import layer_for, one_line, parts_of
 from tfopt.bridge.rules import Names
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model, require_model
+from tfopt.legacy_keras import Layer, Model, is_graph, nodes_of, require_model
 from tfopt.legacy_keras import keras as keras2
 
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
@@ -121,7 +121,7 @@ class _Builder:
         return rebuilt
 
     def _functional(self, model: Model, inputs: Sequence[Any], names: Names) -> Any:
-        for node in _nodes(model):
+        for node in nodes_of(model):
             _require_movable(node)
         for layer in model.layers:  # before any operation takes a name
             if not _is_input(layer) and not _is_operator(layer):
@@ -131,7 +131,7 @@ class _Builder:
         def new_for(value: Any) -> Any:
             return table.get(id(value), value)
 
-        for node in _nodes(model):
+        for node in nodes_of(model):
             if node.is_input:
                 continue
             args, kwargs = tf.nest.map_structure(new_for, (node.call_args, node.call_kwargs))
@@ -152,7 +152,7 @@ class _Builder:
             target = self._layers[id(layer)]
             if isinstance(layer, Keras3Layer):
                 return _call_own(layer, target, *args, **kwargs)
-            if _is_model(layer):
+            if is_graph(layer):
                 inputs, given = _model_arguments(layer, args, kwargs)
             else:
                 inputs, given = _layer_arguments(layer, target, args, kwargs)
@@ -177,7 +177,7 @@ class _Builder:
                 "Keras 3 cannot load the file of such a model. Call the inner model instead of "
                 "its layer, or keep the model in tf_keras."
             )
-        if not _is_model(layer):
+        if not is_graph(layer):
             self.made.append((layer, target))
         return target
 
@@ -188,7 +188,7 @@ class _Builder:
         return self._layers[id(layer)]
 
     def _made(self, layer: Layer, name: str) -> Any:
-        if _is_model(layer):
+        if is_graph(layer):
             made = self.model(layer)
             made.name = name
             return made
@@ -228,15 +228,6 @@ def _input(tensor: Any, name: str) -> Any:
         sparse=isinstance(tensor.type_spec, tf.SparseTensorSpec),
         name=name,
     )
-
-
-def _nodes(model: Model) -> list[Any]:
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-
-
-def _is_model(layer: Layer) -> bool:
-    return isinstance(layer, keras2.Model) and getattr(layer, "_is_graph_network", False)
 
 
 def _is_input(layer: Layer) -> bool:

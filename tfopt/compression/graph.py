@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfopt.compression.layer_copy import copy_layer, same_weights
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model, keras, require_model
+from tfopt.legacy_keras import Layer, Model, is_graph, keras, nodes_of, require_model
 
 Call = Callable[..., Any]
 Replace = Callable[[Layer], Call]
@@ -25,7 +25,7 @@ Replace = Callable[[Layer], Call]
 
 def layers_of(model: Model) -> list[Layer]:
     """Return the layers of a flat model (as ``copy`` makes it) in the order they run."""
-    seen: dict[int, Layer] = {id(node.layer): node.layer for node in _nodes(model)}
+    seen: dict[int, Layer] = {id(node.layer): node.layer for node in nodes_of(model)}
     return list(seen.values())
 
 
@@ -47,7 +47,7 @@ def consumers_of(model: Model) -> dict[str, list[str]]:
 def producers_of(model: Model) -> dict[str, list[str]]:
     """Return, for each layer of a flat model, the names of the layers it reads, one a tensor."""
     sources: dict[str, list[str]] = {}
-    for node in _nodes(model):
+    for node in nodes_of(model):
         names = [tensor._keras_history.layer.name for tensor in node.keras_inputs]
         sources.setdefault(node.layer.name, []).extend(names)
     return sources
@@ -201,7 +201,7 @@ class _Rebuild:
         def new_for(value: Any) -> Any:
             return table.get(id(value), value)
 
-        for node in _nodes(model):
+        for node in nodes_of(model):
             if node.is_input:
                 continue
             _require_movable(node)
@@ -214,7 +214,7 @@ class _Rebuild:
         return tf.nest.map_structure(new_for, model._nested_outputs)
 
     def _run_node(self, layer: Layer, args: Any, kwargs: Any, path: tuple[str, ...]) -> Any:
-        if _is_nested(layer):
+        if is_graph(layer):
             given = args[0] if args else kwargs["inputs"]
             flat = layer._flatten_to_reference_inputs(given)
             # backbone(x, training=False) pins every layer inside.
@@ -259,15 +259,6 @@ class _Rebuild:
             candidate, number = f"{name}_{number}", number + 1
         self._names.add(candidate)
         return candidate
-
-
-def _nodes(model: Model) -> list[Any]:
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-
-
-def _is_nested(layer: Layer) -> bool:
-    return isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False)
 
 
 def _require_movable(node: Any) -> None:
