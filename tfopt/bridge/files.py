@@ -41,7 +41,7 @@ _LAYERS_WITH_CODE = {
     "TorchModuleWrapper": "unpickles a PyTorch module",
 }
 _LOADING_FUNCTIONS = ("load_model", "load_weights", "get_file", "model_from_json", "save_model")
-_TRUST = "Pass trust=True (--trust) if you trust where the file is from."
+_TRUST = "Pass trust=True (--trust, model.trust in a recipe) if you trust where the file is from."
 
 
 def load_keras3(

@@ -180,8 +180,8 @@ def _check_contents(
     if contents.has_lambda_code and not trust:
         raise ModelError(
             f"{str(path)!r} holds a Lambda layer with Python code inside, which could do anything "
-            "when loaded. Pass trust=True (--trust) if you trust where the file is from, or "
-            "replace the layer by a built-in or registered one."
+            "when loaded. Pass trust=True (--trust, model.trust in a recipe) if you trust where "
+            "the file is from, or replace the layer by a built-in or registered one."
         )
     wrapped = sorted(contents.wrappers - set(known))
     if wrapped:
