@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"errors"},
     {"registry", "results", "statistics", "storage"},
-    {"comparison", "metrics", "wording"},
+    {"comparison", "metrics", "wording", "checkpoints"},
     {"verdict"},
     {"config", "console", "options", "process", "legacy_keras", "runtimes"},
     {"bridge"},
@@ -52,6 +52,8 @@ DOORS = {
     "ai_edge_litert": {"runtimes"},
     "horovod": set(),
     "onnxruntime": {"runtimes"},
+    "tokenizers": {"data"},
+    "safetensors": {"models"},
 }
 LIGHT = (
     "cli",
