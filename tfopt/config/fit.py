@@ -142,35 +142,6 @@ class Optimizer(Section):
             raise ValueError("nesterov needs momentum, for example 0.9")
         return self
 
-    @model_validator(mode="after")
-    def _settings_fit(self) -> Optimizer:
-        own = {"momentum", "nesterov", "beta_1", "beta_2", "epsilon"}
-        given = {
-            name
-            for name in own
-            if getattr(self, name) is not None and getattr(self, name) is not False
-        }
-        if unknown := sorted(given - _OPTIMIZER_SETTINGS[self.name]):
-            raise ValueError(
-                f"optimizer {self.name!r} has no {', '.join(unknown)}; it takes "
-                f"{', '.join(sorted(_OPTIMIZER_SETTINGS[self.name]))}, weight_decay and ema"
-            )
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs momentum, for example 0.9")
-        return self
-
-
-_OPTIMIZER_SETTINGS: dict[str, set[str]] = {
-    "sgd": {"momentum", "nesterov"},
-    "adam": {"beta_1", "beta_2", "epsilon"},
-    "adamw": {"beta_1", "beta_2", "epsilon"},
-    "rmsprop": {"momentum", "epsilon"},
-    "adagrad": {"epsilon"},
-    "nadam": {"beta_1", "beta_2", "epsilon"},
-    "adamax": {"beta_1", "beta_2", "epsilon"},
-    "lion": {"beta_1", "beta_2"},
-}
-
 
 def _optimizer_from_name(raw: Any) -> Any:
     return {"name": raw} if isinstance(raw, str) else raw
