@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
     from tfopt.api import export_litert as export_litert
+    from tfopt.api import initialization_of as initialization_of
     from tfopt.api import load as load
+    from tfopt.api import load_transformer as load_transformer
     from tfopt.api import prune as prune
     from tfopt.api import quantize as quantize
     from tfopt.api import save as save
+    from tfopt.api import sequence_log_likelihood as sequence_log_likelihood
     from tfopt.api import strip as strip
     from tfopt.api import to_keras3 as to_keras3
     from tfopt.api import to_tf_keras as to_tf_keras
@@ -31,10 +34,13 @@ _FUNCTIONS = (
     "cluster",
     "conversion_of",
     "export_litert",
+    "initialization_of",
     "load",
+    "load_transformer",
     "prune",
     "quantize",
     "save",
+    "sequence_log_likelihood",
     "strip",
     "to_keras3",
     "to_tf_keras",

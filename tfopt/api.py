@@ -34,6 +34,11 @@ from tfopt.exports import ExportJob, make_and_measure
 from tfopt.legacy_keras import Model, is_keras3
 from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model, save_model
+from tfopt.models.shapes import outputs
+from tfopt.models.transformers.build import from_checkpoint
+from tfopt.models.transformers.initialization import initialization_of
+from tfopt.models.transformers.likelihood import sequence_log_likelihood
+from tfopt.models.transformers.settings import Shape, Task, Text
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
 from tfopt.training.loop import FitJob, fit
@@ -47,10 +52,13 @@ __all__ = [
     "cluster",
     "conversion_of",
     "export_litert",
+    "initialization_of",
     "load",
+    "load_transformer",
     "prune",
     "quantize",
     "save",
+    "sequence_log_likelihood",
     "strip",
     "to_keras3",
     "to_tf_keras",
@@ -81,6 +89,62 @@ def load(
         VerificationError: If the conversion from Keras 3 changed what the model computes.
     """
     return load_model(path, custom_objects={**SAVED_OBJECTS, **(custom_objects or {})}, trust=trust)
+
+
+def load_transformer(
+    checkpoint: str | Path,
+    *,
+    head: Literal[
+        "classification", "token_classification", "language_model", "embedding"
+    ] = "classification",
+    classes: int | None = None,
+    tokens: int | None = None,
+    token_types: bool = False,
+    layers: int | Sequence[int] | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    intermediate: int | None = None,
+    embedding_rank: int | None = None,
+    dropout: float | None = None,
+    pooling: Literal["mean", "first", "last"] | None = None,
+) -> Model:
+    """Return a pretrained BERT, DistilBERT, RoBERTa or GPT-2 as a model of plain tf_keras layers.
+
+    Its inputs are a dict of int32 arrays ``(rows, tokens)``: ``input_ids``, ``attention_mask`` (1
+    for a real token; padding stands on the right) and, if asked for, ``token_type_ids``. It
+    saves and loads without tfopt. ``initialization_of(model)`` says of every layer whether its
+    weights are pretrained.
+
+    Args:
+        checkpoint: ``minilm-l6``, or a folder with ``config.json`` and safetensors or PyTorch
+            files.
+        head: What the model gives: logits of the text, of each token, or over the vocabulary
+            for each token; or a vector of length 1.
+        classes: Width of a classification head; None for one number.
+        tokens: Tokens of every text; None for any number.
+        token_types: Whether ``token_type_ids`` are an input, for pairs of sentences.
+        layers: Keep the first so many blocks, or those of these numbers.
+        hidden: A smaller width. What does not fit any more has random weights.
+        heads: Fewer attention heads.
+        intermediate: A smaller width inside the feed-forward parts.
+        embedding_rank: Width of the table of tokens, before a projection to ``hidden``.
+        dropout: Fraction dropped in training; None for what the checkpoint says.
+        pooling: How tokens become one vector; ``mean`` in encoders and ``last`` in GPT-2 by
+            default.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        InputError: If an argument is impossible, or config or weights cannot be used.
+        BackendMissing: If the packaged model or safetensors is not installed.
+    """
+    return from_checkpoint(
+        checkpoint,
+        Shape(layers, hidden, heads, intermediate, embedding_rank, dropout),
+        Task(head, outputs(classes, builder="load_transformer"), pooling),
+        Text(tokens, token_types),
+    )
 
 
 def save(model: Any, path: str | Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import tf_keras as keras
 from tf_keras.src.backend import RandomGenerator  # what Dropout and its like draw from; not public
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda as OperatorLayer  # not public
 from tf_keras.src.saving.serialization_lib import SafeModeScope  # not public
 
 from tfopt.errors import ModelError
@@ -22,6 +23,7 @@ Layer: TypeAlias = keras.layers.Layer
 __all__ = [
     "Layer",
     "Model",
+    "OperatorLayer",
     "RandomGenerator",
     "SafeModeScope",
     "is_graph",

@@ -37,6 +37,8 @@ BUILDERS: Mapping[str, str] = {
     "resnet8": "tfopt.models.tiny:resnet8",
     "dscnn": "tfopt.models.tiny:dscnn",
     "mobilenet_v2": "tfopt.models.mobilenet:mobilenet_v2",
+    "bert": "tfopt.models.transformers.build:bert",
+    "gpt2": "tfopt.models.transformers.build:gpt2",
 }
 
 PASSES: Mapping[str, str] = {
