@@ -15,7 +15,7 @@ from tfopt import __version__
 from tfopt.benchmark.latency import measure_latency
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import Export, LitertExport
-from tfopt.data.split import Split
+from tfopt.data.split import ArraySplit, Split
 from tfopt.errors import ExportError, TfoptError, VerificationError
 from tfopt.export.litert import convert_litert, has_trained_ranges
 from tfopt.export.verify import Evaluation, verify_litert
@@ -100,7 +100,8 @@ def baseline_file(run: Run, model: Model) -> tuple[int, int, Latency] | None:
         run.directory.start("baseline", _FOLDER, key, keep_files=True)
         try:
             settings = LitertExport(precision="float32")
-            convert_litert(model, path, settings=settings, overwrite=True)
+            example = _example(run.data.evaluation)
+            convert_litert(model, path, settings=settings, example=example, overwrite=True)
         except (ExportError, VerificationError) as error:
             run.reporter.warning(f"The float model has no .tflite to compare with: {error}")
             return None
@@ -128,6 +129,7 @@ def make_and_measure(job: ExportJob) -> Artifact:
         settings=settings,
         calibration=rows,
         statistics=statistics,
+        example=_example(job.evaluation or job.calibration),
         overwrite=job.overwrite,
     )
     artifact = _verified(job)
@@ -140,6 +142,11 @@ def make_and_measure(job: ExportJob) -> Artifact:
     )
     notes = [*conversion.notes, *artifact.notes]
     return replace(artifact, path=str(job.path), latency_ms=latency, notes=notes)
+
+
+def _example(split: Split | None) -> Any:
+    """Return a row of inputs if all rows have its shape, else None."""
+    return split.sample_inputs(1, seed=0) if isinstance(split, ArraySplit) else None
 
 
 def _verified(job: ExportJob) -> Artifact:

@@ -160,6 +160,9 @@ def prepare(recipe: Recipe) -> Prepared:
         custom_objects=SAVED_OBJECTS,
     )
     require_inputs(model, data.train, what="training data")
+    require_inputs(model, data.evaluation, what="evaluation data")
+    if data.validation is not None:
+        require_inputs(model, data.validation, what="validation data")
     task = read_task(
         model, data.train, classes=data.classes, train=recipe.training, metric=recipe.metric
     )
@@ -192,6 +195,8 @@ def _run(
         stages=findings.stages,
     )
     reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
+    for note in prepared.data.notes:
+        reporter.message(note)
     trained = train_stage(run, model, recipe.training)
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())

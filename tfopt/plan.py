@@ -89,7 +89,8 @@ def make_plan(recipe: Recipe) -> Plan:
         stages=_stages(recipe, data),
         decisions=decisions,
         sizes=_sizes(recipe, final, decisions),
-        notes=_conversion(model)
+        notes=list(data.notes)
+        + _conversion(model)
         + _scheme(recipe, final)
         + [
             f"{name}: {entry.layer} ({entry.kind}) {_LEFT[name]}: {entry.reason}"

@@ -53,15 +53,15 @@ SOURCES = {
     ),
     "size of npz": (
         "{source: npz, path: '*.npz', image_size: [8, 8]}",
-        "data.image_size is not used by source 'npz' (it takes path)",
+        "data.image_size is not used by source 'npz' (it takes path, text)",
     ),
     "arguments of csv": (
         "{source: csv, path: '*.csv', label: y, arguments: {a: 1}}",
-        "data.arguments is not used by source 'csv' (it takes features, label, path)",
+        "data.arguments is not used by source 'csv' (it takes features, label, path, text)",
     ),
     "path of a function": (
         "{source: 'mine:load', label: y}",
-        "data.label is not used by source 'mine:load' (it takes arguments)",
+        "data.label is not used by source 'mine:load' (it takes arguments, text)",
     ),
     "no dotted path": ("{source: 'a b:load'}", "data.source 'a b:load' is not a dotted path."),
     "nothing after the colon": ("{source: 'mine:'}", "data.source 'mine:' is not a dotted path."),

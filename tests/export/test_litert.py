@@ -327,3 +327,26 @@ def test_at_most_the_asked_calibration_rows_are_used(
     rows = inputs["convolution"]
     np.testing.assert_array_equal(used[0]["image"], rows[:1])
     np.testing.assert_array_equal(used[-1]["image"], rows[-1:])
+
+
+@pytest.mark.parametrize("precision", ["dynamic", "int8"])
+def test_an_open_length_is_fixed_at_that_of_the_rows(tmp_path, convert_here, precision):
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    mask = keras.Input((None,), dtype="int32", name="mask")
+    table = keras.layers.Embedding(50, 32)(ids)
+    weights = tf.expand_dims(tf.cast(mask, tf.float32), -1)
+    pooled = tf.reduce_sum(table * weights, 1) / tf.reduce_sum(weights, 1)
+    model = keras.Model([ids, mask], keras.layers.Dense(3)(pooled), name="words")
+    draws = np.random.default_rng(0).integers(0, 50, (40, 6)).astype(np.int32)
+    rows = {"ids": draws, "mask": np.where(np.arange(6) < 2 + draws[:, :1] % 4, 1, 0)}
+    conversion = convert_litert(
+        model,
+        tmp_path / "words.tflite",
+        settings=LitertExport(precision=precision),
+        calibration=rows if precision == "int8" else None,
+        example=rows,
+    )
+    assert "input 'ids' takes rows of 6 alone, the size of the given rows" in conversion.notes
+    file = open_litert(conversion.path, probe=False)
+    assert [(info.dtype, info.shape) for info in file.inputs] == [("int32", (None, 6))] * 2
+    assert _relative_error(model, conversion, rows) < LIMITS[precision]

@@ -9,6 +9,7 @@ from tfopt.export.signature import (
     has_recurrent_layers,
     has_trained_ranges,
     input_specs,
+    open_sizes,
     own_batch,
     save_signature,
     trace,
@@ -121,3 +122,23 @@ def test_a_full_disk_while_saving(models, tmp_path, monkeypatch):
     monkeypatch.setattr(signature.tf.saved_model, "save", exhausted)
     with pytest.raises(StorageError, match="ENOSPC: disk is full"):
         save_signature(traced, tmp_path / "saved", models["convolution"])
+
+
+def _open_model():
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    pair = keras.Input((2,), name="pair")
+    words = layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(ids))
+    return keras.Model([ids, pair], layers.Dense(2)(layers.Concatenate()([words, pair])))
+
+
+def test_open_sizes_are_those_of_the_given_rows():
+    model = _open_model()
+    rows = {"ids": np.zeros((3, 7), np.int32), "pair": np.zeros((3, 2))}
+    assert (
+        open_sizes(model, rows) == open_sizes(model, (rows["ids"], rows["pair"])) == {"ids": (7,)}
+    )
+    assert [spec.shape for spec in input_specs(model)] == [(None,), (2,)]
+    assert [spec.shape for spec in input_specs(model, sizes={"ids": (7,)})] == [(7,), (2,)]
+    traced = trace(model, batch=None, sizes={"ids": (7,)})
+    shapes = [tensor.shape.as_list() for tensor in traced.function.inputs[:2]]
+    assert sorted(shapes) == [[None, 2], [None, 7]]

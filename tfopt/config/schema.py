@@ -29,6 +29,7 @@ from tfopt.config.fit import (
     Train,
 )
 from tfopt.config.section import Section
+from tfopt.config.text import Text
 
 __all__ = [
     "Augment",
@@ -57,6 +58,7 @@ __all__ = [
     "Step",
     "StepRate",
     "Strategy",
+    "Text",
     "Train",
 ]
 
@@ -97,8 +99,9 @@ class Data(Section):
     """Where examples come from and how they are batched.
 
     Attributes:
-        source: A built-in name (``mnist5k``, ``digits``), a format (``npz``, ``images``,
-            ``tfrecord``, ``csv``, ``tfds``) or a dotted path ``package.module:function``.
+        source: A built-in name (``mnist5k``, ``digits``, ``tweets``), a format (``npz``,
+            ``images``, ``tfrecord``, ``csv``, ``tfds``) or a dotted path
+            ``package.module:function``.
         path: File or folder of the ``npz``, ``images``, ``tfrecord`` and ``csv`` sources.
         name: Dataset name of the ``tfds`` source.
         batch_size: Examples in a training step, ``>= 1``.
@@ -116,6 +119,8 @@ class Data(Section):
         task: Whether labels are classes or numbers; ``auto`` looks at their type.
         cache: Keep decoded examples in memory. ``auto`` does so up to 2 GB.
         arguments: Keyword arguments for a dotted-path source.
+        text: How text becomes token ids: of ``tweets``, of columns of ``csv``, or of the
+            strings that ``npz`` and dotted-path sources give as inputs.
     """
 
     source: str = Field(min_length=1)
@@ -134,6 +139,7 @@ class Data(Section):
     task: Literal["auto", "classification", "regression"] = "auto"
     cache: Literal["auto", "always", "never"] = "auto"
     arguments: dict[str, Any] = Field(default_factory=dict)
+    text: Text | None = None
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Data:
@@ -145,6 +151,17 @@ class Data(Section):
             raise ValueError(f"source {self.source!r} needs image_size: [height, width]")
         if self.source in {"csv", "tfrecord"} and self.label is None:
             raise ValueError(f"source {self.source!r} needs label")
+        if self.source == "tweets" and self.text is None:
+            raise ValueError("source 'tweets' needs text: {tokenizer: ...}")
+        if self.source == "csv" and self.text is not None:
+            if self.text.columns is None:
+                raise ValueError(
+                    "source 'csv' with text needs text.columns: the names of one or two"
+                )
+            if self.features is not None:
+                raise ValueError("features are numbers; with text, write text.columns alone")
+        if self.source != "csv" and self.text is not None and self.text.columns is not None:
+            raise ValueError(f"text.columns is for source 'csv'; {self.source!r} has no columns")
         return self
 
 

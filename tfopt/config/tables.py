@@ -7,6 +7,7 @@ from collections.abc import Mapping
 SOURCES: Mapping[str, str] = {
     "mnist5k": "tfopt.data.builtin:load_mnist5k",
     "digits": "tfopt.data.builtin:load_digits_8x8",
+    "tweets": "tfopt.data.tweets:load_tweets",
     "npz": "tfopt.data.npz:load_npz",
     "images": "tfopt.data.images:load_images",
     "tfrecord": "tfopt.data.tfrecord:load_tfrecord",
@@ -17,18 +18,19 @@ SOURCES: Mapping[str, str] = {
 SOURCE_SETTINGS: Mapping[str, frozenset[str]] = {
     "mnist5k": frozenset(),
     "digits": frozenset(),
-    "npz": frozenset({"path"}),
+    "tweets": frozenset({"text"}),
+    "npz": frozenset({"path", "text"}),
     "images": frozenset({"path", "image_size", "channels"}),
     "tfrecord": frozenset({"path", "label", "image_feature", "image_size", "channels"}),
-    "csv": frozenset({"path", "label", "features"}),
+    "csv": frozenset({"path", "label", "features", "text"}),
     "tfds": frozenset({"name", "image_size"}),
 }
 """The settings of the data section that only some sources read."""
 
-SOURCES_WITH_VALIDATION = frozenset({"npz", "images"})
+SOURCES_WITH_VALIDATION = frozenset({"npz", "images", "tweets"})
 """Sources that may bring validation rows of their own, as the user's functions may."""
 
-DOTTED_SETTINGS = frozenset({"arguments"})
+DOTTED_SETTINGS = frozenset({"arguments", "text"})
 """The same, for a source that is the user's own function."""
 
 BUILDERS: Mapping[str, str] = {

@@ -41,6 +41,7 @@ class DataBundle:
             (labels are float32).
         class_names: Names in label order, if known.
         description: What the data is; one line for people.
+        notes: What a user should know of the rows, such as how many were cut.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DataBundle:
     classes: int | None
     class_names: tuple[str, ...] | None
     description: str
+    notes: tuple[str, ...] = ()
 
 
 def load_data(settings: Data, *, seed: int) -> DataBundle:
@@ -105,6 +107,7 @@ def load_data(settings: Data, *, seed: int) -> DataBundle:
         classes=classes,
         class_names=source.class_names,
         description=source.description,
+        notes=source.notes,
     )
 
 

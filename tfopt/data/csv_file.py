@@ -1,4 +1,4 @@
-"""Numeric columns and a label from a CSV file."""
+"""Numeric or text columns and a label from a CSV file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.config.schema import Data
+from tfopt.config.schema import Data, Text
 from tfopt.data.checks import Array
 from tfopt.data.paths import existing_file
 from tfopt.data.source import SourceData
 from tfopt.data.split import split_from
+from tfopt.data.text import splits_of_texts
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 
@@ -42,7 +43,8 @@ class _Table:
 def load_csv(settings: Data) -> SourceData:
     """Return numeric columns as one float32 input of shape ``(columns,)``, and the label.
 
-    The first line names the columns. Labels that are whole numbers stay so, other
+    With ``data.text``, one or two columns of text become token ids instead. The first
+    line names the columns. Labels that are whole numbers stay so, other
     numbers become floats, and text becomes class numbers.
 
     Args:
@@ -58,15 +60,12 @@ def load_csv(settings: Data) -> SourceData:
     path = existing_file(settings.path, what="data.path of source 'csv'")
     table = _read(path)
     label = settings.label or ""
+    if settings.text is not None:
+        return _texts(table, settings.text, label)
     features = settings.features
     if features is None:
         features = tuple(name for name in table.header if name != label)
-    for name in (label, *features):
-        if name not in table.header:
-            raise DataError(
-                f"{table.name} has no column {name!r}.{did_you_mean(name, table.header)} Columns: "
-                f"{', '.join(table.header)}."
-            )
+    _require_columns(table, (label, *features))
     if label in features:
         raise DataError(f"data.features contains the label {label!r}. Remove it from there.")
     if not features:
@@ -76,6 +75,41 @@ def load_csv(settings: Data) -> SourceData:
         train=split_from((inputs, _labels(table, label)), what=table.name),
         description=f"{len(features)} columns of {table.name}",
     )
+
+
+def _texts(table: _Table, settings: Text, label: str) -> SourceData:
+    """Return the token ids of text columns, and the label."""
+    columns = settings.columns or ()
+    _require_columns(table, (label, *columns))
+    if label in columns:
+        raise DataError(f"data.text.columns contains the label {label!r}. Remove it from there.")
+    for name in columns:
+        cells = table.columns[table.header.index(name)]
+        empty = [row for row, cell in enumerate(cells) if not cell]
+        if empty:
+            raise DataError(
+                f"{table.name} line {table.lines[empty[0]]}, column {name!r}: the text is empty "
+                f"({len(empty)} such rows). Remove these rows."
+            )
+    texts = [table.columns[table.header.index(name)] for name in columns]
+    rows = texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}
+    splits, notes = splits_of_texts(
+        {"train": (table.name, (rows, _labels(table, label)))}, settings
+    )
+    return SourceData(
+        train=splits["train"],
+        description=f"Text of {table.name} ({', '.join(columns)})",
+        notes=notes,
+    )
+
+
+def _require_columns(table: _Table, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in table.header:
+            raise DataError(
+                f"{table.name} has no column {name!r}.{did_you_mean(name, table.header)} Columns: "
+                f"{', '.join(table.header)}."
+            )
 
 
 def _read(path: Path) -> _Table:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfopt.config.schema import Data
 from tfopt.data.source import SourceData
 from tfopt.data.split import ArraySplit, Split, StreamSplit, split_from
+from tfopt.data.text import splits_of_texts
 from tfopt.errors import DataError, TfoptError
 from tfopt.registry import did_you_mean, import_dotted
 
@@ -21,9 +22,9 @@ def load_dotted(settings: Data) -> SourceData:
     """Call the user's function and return its data.
 
     The function is called with ``settings.arguments`` and may return one data set (an
-    array pair, a ``tf.data.Dataset``), a pair ``(train, evaluation)`` of them, or a dict
-    with ``train`` and optionally ``evaluation``, ``validation`` and ``classes`` (a number
-    or the names in label order).
+    array pair, a ``tf.data.Dataset``; with ``data.text`` a pair of texts and labels), a
+    pair ``(train, evaluation)`` of them, or a dict with ``train`` and optionally
+    ``evaluation``, ``validation`` and ``classes`` (a number or the names in label order).
 
     Args:
         settings: The recipe's data section: source, arguments.
@@ -37,24 +38,35 @@ def load_dotted(settings: Data) -> SourceData:
     """
     function = import_dotted(settings.source, "data source")
     parts = _parts(_call(function, settings), settings.source)
-    splits: dict[str, Split | None] = {
-        name: None
-        if parts.get(name) is None
-        else split_from(parts[name], what=f"{settings.source} {name}")
+    given = {
+        name: parts[name]
         for name in ("train", "evaluation", "validation")
+        if parts.get(name) is not None
     }
-    train = splits["train"]
+    splits, notes = _splits(given, settings)
+    train = splits.get("train")
     if train is None:
         raise DataError(f"Data source {settings.source!r} returned no training data (None).")
     classes, names = _classes(parts.get("classes"), settings.source)
     return SourceData(
         train=train,
-        evaluation=splits["evaluation"],
-        validation=splits["validation"],
+        evaluation=splits.get("evaluation"),
+        validation=splits.get("validation"),
         classes=classes,
         class_names=names,
         description=f"{settings.source} (the user's function)",
+        notes=notes,
     )
+
+
+def _splits(
+    given: Mapping[str, Any], settings: Data
+) -> tuple[Mapping[str, Split], tuple[str, ...]]:
+    """Return what the function gave as splits, of token ids if ``data.text`` is set."""
+    named = {name: (f"{settings.source} {name}", data) for name, data in given.items()}
+    if settings.text is None:
+        return {name: split_from(data, what=what) for name, (what, data) in named.items()}, ()
+    return splits_of_texts(named, settings.text)
 
 
 def _call(function: Any, settings: Data) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from tfopt.config.schema import Data
 from tfopt.data.checks import Array
 from tfopt.data.paths import existing_file
 from tfopt.data.source import SourceData
-from tfopt.data.split import Split, split_from
+from tfopt.data.split import split_from
+from tfopt.data.text import splits_of_texts
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 
@@ -23,10 +25,11 @@ def load_npz(settings: Data) -> SourceData:
     """Return the arrays ``x, y``, or ``x_train, y_train`` and so on, of an ``.npz`` file.
 
     ``x_test, y_test`` evaluate and ``x_val, y_val`` validate, if they are there. Values
-    stay as they are; text labels become class numbers.
+    stay as they are; text labels become class numbers, and with ``data.text`` strings
+    become token ids.
 
     Args:
-        settings: The recipe's data section: path.
+        settings: The recipe's data section: path, text.
 
     Returns:
         The splits that the file has.
@@ -37,19 +40,28 @@ def load_npz(settings: Data) -> SourceData:
     path = existing_file(settings.path, what="data.path of source 'npz'")
     arrays = _arrays(str(path))
     suffix = "_train" if "x_train" in arrays or "y_train" in arrays else ""
-    return SourceData(
-        train=_split(arrays, suffix, path.name),
-        evaluation=_split(arrays, "_test", path.name) if _has(arrays, "_test") else None,
-        validation=_split(arrays, "_val", path.name) if _has(arrays, "_val") else None,
-        description=f"Arrays of {path.name}",
-    )
+    suffixes = {"train": suffix, "evaluation": "_test", "validation": "_val"}
+    named = {
+        name: _pair(arrays, ending, path.name)
+        for name, ending in suffixes.items()
+        if name == "train" or _has(arrays, ending)
+    }
+    notes: tuple[str, ...] = ()
+    if settings.text is None:
+        splits: dict[str, Any] = {
+            name: split_from(pair, what=what) for name, (what, pair) in named.items()
+        }
+    else:
+        splits, notes = splits_of_texts(named, settings.text)
+    return SourceData(description=f"Arrays of {path.name}", notes=notes, **splits)
 
 
 def _has(arrays: Mapping[str, Array], suffix: str) -> bool:
     return f"x{suffix}" in arrays or f"y{suffix}" in arrays
 
 
-def _split(arrays: Mapping[str, Array], suffix: str, name: str) -> Split:
+def _pair(arrays: Mapping[str, Array], suffix: str, name: str) -> tuple[str, tuple[Array, Array]]:
+    """Return inputs and labels of one split, and how messages name them."""
     keys = (f"x{suffix}", f"y{suffix}")
     for key in keys:
         if key not in arrays:
@@ -59,7 +71,7 @@ def _split(arrays: Mapping[str, Array], suffix: str, name: str) -> Split:
                 f"{name} has no array {key!r}.{near} It has: {', '.join(arrays) or 'none'}. Save "
                 "it with np.savez(path, x=..., y=...), or x_train, y_train, x_test, y_test."
             )
-    return split_from((arrays[keys[0]], arrays[keys[1]]), what=f"{name} ({', '.join(keys)})")
+    return f"{name} ({', '.join(keys)})", (arrays[keys[0]], arrays[keys[1]])
 
 
 def _arrays(path: str) -> dict[str, Array]:

@@ -18,6 +18,7 @@ class SourceData:
         validation: Rows to choose epochs by; None if the source has none.
         classes: Number of classes, if the source knows it.
         class_names: Their names in label order, if the source knows them.
+        notes: What a user should know of the rows, such as how many were cut.
     """
 
     train: Split
@@ -26,3 +27,4 @@ class SourceData:
     validation: Split | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()

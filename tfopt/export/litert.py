@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from tfopt.export.signature import (
     has_trained_ranges,
     input_specs,
     layer_names,
+    open_sizes,
     own_batch,
     save_signature,
     trace,
@@ -73,6 +74,7 @@ class _Attempt:
     settings: LitertExport
     folder: Path
     calibration: Path | None
+    sizes: Mapping[str, tuple[int, ...]]
 
     def failed(self, reason: str) -> ExportError:
         return ExportError(
@@ -88,13 +90,14 @@ class _TooLate(ExportError):
     """The time limit passed."""
 
 
-def convert_litert(
+def convert_litert(  # noqa: PLR0913  # keyword-only options, each with its own default
     model: Model,
     path: str | Path,
     *,
     settings: LitertExport,
     calibration: Any = None,
     statistics: InputStatistics | Sequence[InputStatistics] | None = None,
+    example: Any = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Convert a model in a child process, run the file, and only then put it in place.
@@ -114,6 +117,9 @@ def convert_litert(
             ``settings.calibration_examples`` rows are used, evenly spread.
         statistics: Summary of the training inputs, one for each model input, to
             tell wrongly scaled calibration rows; None skips that check.
+        example: Rows of inputs, of which only the shape counts: sizes that the model
+            leaves open beside the batch are fixed at theirs, with a note. None leaves
+            them open.
         overwrite: Replace an existing file.
 
     Returns:
@@ -130,10 +136,11 @@ def convert_litert(
     started = time.monotonic()
     target = Path(path)
     check_target(target, overwrite=overwrite)
-    specs = input_specs(model)
+    sizes = open_sizes(model, example) if example is not None else {}
+    specs = input_specs(model, sizes=sizes)
     own = own_batch(model)
     batch = own or (1 if has_recurrent_layers(model) else None)
-    signature = trace(model, batch=batch)
+    signature = trace(model, batch=batch, sizes=sizes)
     _check_precision(model, settings.precision, signature.has_trained_ranges)
     with _work_folder() as folder:
         notes: tuple[str, ...] = ()
@@ -142,7 +149,8 @@ def convert_litert(
             notes = check_calibration(calibration, expected=specs, statistics=statistics)
             rows = Path(folder) / "calibration.npz"
             _save_rows(rows, calibration, specs, settings.calibration_examples)
-        attempt = _Attempt(model, target, settings, Path(folder), rows)
+        notes = (*notes, *(_size_note(name, found) for name, found in sizes.items()))
+        attempt = _Attempt(model, target, settings, Path(folder), rows, sizes)
         content, batch, more_notes = _convert(attempt, signature, batch)
         write_whole(target, content)
     return Conversion(
@@ -152,6 +160,11 @@ def convert_litert(
         batch=batch or "dynamic",
         notes=(*notes, *more_notes),
     )
+
+
+def _size_note(name: str, sizes: tuple[int, ...]) -> str:
+    text = " x ".join(map(str, sizes))
+    return f"input {name!r} takes rows of {text} alone, the size of the given rows"
 
 
 def _check_precision(model: Model, precision: str, trained_ranges: bool) -> None:  # noqa: FBT001
@@ -199,7 +212,9 @@ def _convert(
             raise
         reason = str(error).split(" failed. ", 1)[-1].rstrip(".")
         try:
-            content, notes = _try(attempt, trace(attempt.model, batch=1), "fixed")
+            content, notes = _try(
+                attempt, trace(attempt.model, batch=1, sizes=attempt.sizes), "fixed"
+            )
         except ExportError as second:
             if reason in str(second):
                 raise

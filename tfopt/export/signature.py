@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,16 @@ class Signature:
         return any(node.op in _RANGE_OPS for node in nodes)
 
 
-def input_specs(model: Model) -> list[InputSpec]:
+Sizes = Mapping[str, tuple[int, ...]]
+"""Name of an input to the sizes of one example, where the model leaves sizes open."""
+
+
+def input_specs(model: Model, *, sizes: Sizes | None = None) -> list[InputSpec]:
     """Return the inputs of a model, in its order.
+
+    Args:
+        model: A built tf_keras model.
+        sizes: Take the sizes that the model leaves open from here; None leaves them open.
 
     Raises:
         ModelError: If it is not a built tf_keras model with visible layers.
@@ -75,8 +83,34 @@ def input_specs(model: Model) -> list[InputSpec]:
                 f"{tensor.type_spec}."
             )
         dtype = np.dtype(kind.as_numpy_dtype).name
-        specs.append(InputSpec(name, tuple(tensor.shape[1:]), dtype))
+        shape = tuple(tensor.shape[1:])
+        known = (sizes or {}).get(name, shape)
+        if len(known) == len(shape):
+            shape = tuple(own or given for own, given in zip(shape, known, strict=True))
+        specs.append(InputSpec(name, shape, dtype))
     return specs
+
+
+def open_sizes(model: Model, example: Any) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of examples for the inputs whose sizes the model leaves open.
+
+    Args:
+        model: A built tf_keras model.
+        example: Rows of inputs: one array, a tuple in the model's order, or a dict by name.
+
+    Returns:
+        Input name to sizes without the batch axis; empty if the model fixes all sizes.
+    """
+    names = list(model.input_names)
+    if isinstance(example, Mapping):
+        arrays = [example.get(name) for name in names]
+    else:
+        arrays = list(example) if isinstance(example, tuple) else [example]
+    return {
+        name: tuple(array.shape[1:])
+        for name, tensor, array in zip(names, model.inputs, arrays, strict=False)
+        if None in tensor.shape[1:] and array is not None
+    }
 
 
 def has_trained_ranges(model: Model) -> bool:
@@ -107,12 +141,13 @@ def layer_names(model: Model) -> frozenset[str]:
     return frozenset(layer.name for layer in model._flatten_layers(include_self=False))
 
 
-def trace(model: Model, *, batch: int | None) -> Signature:
+def trace(model: Model, *, batch: int | None, sizes: Sizes | None = None) -> Signature:
     """Build the inference function of a model.
 
     Args:
         model: A built tf_keras model; run with ``training=False``.
         batch: Fixed batch size, or None for any.
+        sizes: Sizes that the model leaves open; None leaves them open.
 
     Returns:
         The function.
@@ -121,7 +156,7 @@ def trace(model: Model, *, batch: int | None) -> Signature:
         ModelError: If it is not a built tf_keras model with visible layers.
         ExportError: If an input is of a wrong kind, or the graph cannot be built.
     """
-    specs = input_specs(model)
+    specs = input_specs(model, sizes=sizes)
     inputs = _unique([spec.name for spec in specs])
     outputs = _unique(list(model.output_names))
 

@@ -13,6 +13,7 @@ from tfopt.data.split import Split
 from tfopt.errors import DataError, ModelError, RecipeError
 from tfopt.legacy_keras import Model, keras
 from tfopt.metrics import TaskMetric
+from tfopt.training.token_ids import require_free_length, require_known_ids
 
 _SOFTMAX = ("softmax", "softmax_v2")  # tf.nn.softmax calls itself softmax_v2
 _PROBABILITIES = (*_SOFTMAX, "sigmoid", "hard_sigmoid")
@@ -160,7 +161,8 @@ def require_inputs(model: Model, split: Split, *, what: str) -> None:
     """Raise unless the examples fit the model's inputs.
 
     Raises:
-        DataError: If the number, names or shapes of the inputs differ.
+        DataError: If the number, names or shapes of the inputs differ, or an input holds
+            numbers that its embedding has no row for.
     """
     spec = split.input_spec
     given = tf.nest.flatten(spec)
@@ -184,6 +186,8 @@ def require_inputs(model: Model, split: Split, *, what: str) -> None:
                 f"{tensor._keras_history.layer.name!r} of model {model.name!r} takes "
                 f"{tuple(expected)}."
             )
+    require_free_length(model, split, what=what)
+    require_known_ids(model, split, what=what)
 
 
 def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:

@@ -1,0 +1,148 @@
+"""Rows of token ids: padded to one length, trained on in batches of similar length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt.config.schema import Augment
+from tfopt.data.arrays import ArraySplit
+from tfopt.data.augment import make_augment
+from tfopt.data.checks import Array, Nested
+from tfopt.data.epochs import EpochPlan, epoch_batches
+
+IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
+"""Names of the inputs of text models, each int32 of shape ``(rows, tokens)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSplit(ArraySplit):
+    """Rows of token ids, padded on the right; see ``tfopt.data.split.Split``.
+
+    Rows read in order have the whole length, so that scores depend neither on buckets nor
+    on the batch, and a model meets in evaluation what its exported file will meet.
+
+    Attributes:
+        lengths: Lengths that training batches may have, rising to that of the arrays;
+            with a single one nothing is cut.
+        labels_by_token: Whether labels are one a token, shape ``(rows, tokens)``.
+    """
+
+    lengths: tuple[int, ...] = ()
+    labels_by_token: bool = False
+
+    @property
+    def is_bucketed(self) -> bool:
+        """Return whether training batches differ in length."""
+        return len(self.lengths) > 1
+
+    @property
+    def max_tokens(self) -> int:
+        """Return the length of every row, padding included."""
+        return int(self.inputs[IDS].shape[1])
+
+    @property
+    def input_spec(self) -> Nested:
+        """Return the specs of one example's inputs; the length is None with buckets."""
+        return self._open(super().input_spec)
+
+    @property
+    def label_spec(self) -> Nested | None:
+        """Return the spec of one example's label, of unknown length if it is by token."""
+        spec = super().label_spec
+        return self._open(spec) if self.labels_by_token else spec
+
+    def training_batches(
+        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    ) -> Any:
+        """Return batches of rows of similar length, cut to what they need; see ``Split``.
+
+        Each epoch shuffles the rows, sorts them by bucket, cuts the sequence into
+        batches (the smaller one at a random place) and shuffles these. So every row comes
+        once, and there are as many batches as without buckets.
+        """
+        if not self.is_bucketed:
+            return super().training_batches(
+                batch_size=batch_size,
+                seed=seed,
+                first_epoch=first_epoch,
+                epochs=epochs,
+                augment=augment,
+            )
+        make_augment(augment, self.input_spec)  # refuses to augment text
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        rows, buckets = self._tensors, self._bucket_of_row
+        return epoch_batches(
+            plan,
+            one_epoch=lambda epoch_seed: _batches_of_rows(buckets, plan, epoch_seed),
+            finish=lambda numbers: self._cut(
+                tf.nest.map_structure(lambda array: tf.gather(array, numbers), rows),
+                tf.reduce_max(tf.gather(buckets, numbers)),
+            ),
+            augment=None,
+        )
+
+    @cached_property
+    def _bucket_of_row(self) -> Any:
+        tokens = self.inputs[MASK].sum(axis=1)
+        return tf.constant(np.searchsorted(np.array(self.lengths), tokens), tf.int64)
+
+    def _cut(self, batch: tuple[Any, ...], bucket: Any) -> tuple[Any, ...]:
+        """Return a batch that is as long as its bucket."""
+        length = tf.gather(tf.constant(self.lengths, tf.int64), bucket)
+        inputs, *rest = batch
+        inputs = {name: array[:, :length] for name, array in inputs.items()}
+        if self.labels_by_token and rest:
+            rest[0] = rest[0][:, :length]
+        return (inputs, *rest)
+
+    def _open(self, nested: Nested) -> Nested:
+        if not self.is_bucketed:
+            return nested
+        return tf.nest.map_structure(
+            lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype), nested
+        )
+
+
+def _batches_of_rows(buckets: Any, plan: EpochPlan, seed: Any) -> Any:
+    """Return a dataset of the row numbers of each batch of one epoch."""
+    row_seed, batch_seed, short_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    rows = tf.range(plan.examples, dtype=tf.int64)
+    order = tf.random.experimental.stateless_shuffle(rows, row_seed)
+    # The place in the shuffled order breaks ties, so that the sort is the same everywhere.
+    by_bucket = tf.argsort(tf.gather(buckets, order) * plan.examples + rows)
+    grouped = tf.gather(order, by_bucket)
+    short = tf.random.stateless_uniform([], short_seed, maxval=plan.steps, dtype=tf.int64)
+    missing = plan.steps * plan.batch_size - plan.examples
+    edges = tf.range(plan.steps + 1, dtype=tf.int64)
+    edges = edges * plan.batch_size - tf.where(edges > short, tf.constant(missing, tf.int64), 0)
+    batches = tf.random.experimental.stateless_shuffle(
+        tf.range(plan.steps, dtype=tf.int64), batch_seed
+    )
+    return tf.data.Dataset.from_tensor_slices(batches).map(
+        lambda number: grouped[edges[number] : edges[number + 1]]
+    )
+
+
+def token_inputs(
+    ids: Array, lengths: Array, segments: Array | None, *, padding_id: int
+) -> dict[str, Array]:
+    """Return the inputs of a text model.
+
+    Args:
+        ids: Token ids, int32 of shape ``(rows, tokens)``; what follows a row's length is
+            replaced.
+        lengths: Real tokens of each row, shape ``(rows,)``.
+        segments: 0 and 1 for the sentences of a pair, same shape as ``ids``; or None.
+        padding_id: Id that fills rows up.
+
+    Returns:
+        ``input_ids``, ``attention_mask`` and, of pairs, ``token_type_ids``.
+    """
+    is_real = np.arange(ids.shape[1]) < lengths[:, None]
+    inputs = {IDS: np.where(is_real, ids, np.int32(padding_id)), MASK: is_real.astype(np.int32)}
+    return inputs if segments is None else {**inputs, SEGMENTS: np.where(is_real, segments, 0)}
