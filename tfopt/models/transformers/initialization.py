@@ -22,6 +22,7 @@ from tfopt.models.transformers.names import (
     sources,
     table_name,
 )
+from tfopt.models.transformers.narrowing import factorise, strongest_neurons
 from tfopt.models.transformers.tensors import Array, Tensor
 
 _RECORD = "_tfopt_initialization"
@@ -87,7 +88,8 @@ def load_weights(
     """Set the weights of a model from a pretrained one.
 
     Where the model is narrower than the pretrained one, a layer whose shapes differ stays
-    random; its table of tokens is derived. Everything else of the body must be in the files.
+    random; its table of tokens is derived, and so are feed-forward parts of the same hidden
+    width. Everything else of the body must be in the files.
 
     Args:
         model: The model, with random weights.
@@ -123,6 +125,7 @@ class _Loading:
         self._loaded: list[str] = []
         self._derived: dict[str, str] = {}
         self._new: dict[str, str] = {}
+        self._wide: dict[str, list[Array]] = {}
 
     def load(self, name: str, entry: Source, *, is_body: bool) -> None:
         """Load one layer, if the model has it."""
@@ -144,6 +147,8 @@ class _Loading:
         stored = [_shape(entry, tensor) for tensor in arrays]
         if name == "word_embeddings" and stored[0] != shapes[0]:
             self._derive_table(layer, arrays[0])
+        elif self._loses_neurons(name, stored, shapes):
+            self._wide[name] = [_value(entry, tensor) for tensor in arrays]
         elif reason := self._reason_new(name, stored, shapes):
             self._new[name] = reason
         elif stored != shapes:
@@ -161,6 +166,7 @@ class _Loading:
             ModelError: If there were problems.
         """
         self._check_tied()
+        self._derive_neurons()
         unused: dict[str, str] = {}
         left_out = set(range(self._source.config.layers)) - set(blocks)
         for name in sorted(set(self._tensors) - self._used):
@@ -208,6 +214,32 @@ class _Loading:
             return f"{shapes[0]}, where the pretrained model has {stored[0]}"
         return None
 
+    def _loses_neurons(
+        self, name: str, stored: Sequence[tuple[int, ...]], shapes: Sequence[tuple[int, ...]]
+    ) -> bool:
+        mine, theirs = self._config, self._source.config
+        is_inner = re.search(r"^layer_\d+_(intermediate|output)$", name) is not None
+        return is_inner and mine.hidden == theirs.hidden and stored != shapes
+
+    def _derive_neurons(self) -> None:
+        """Give narrower feed-forward parts the strongest neurons of the pretrained ones."""
+        mine, theirs = self._config.intermediate, self._source.config.intermediate
+        for name in [name for name in self._wide if name.endswith("_intermediate")]:
+            partner = name.replace("_intermediate", "_output")
+            kernel, bias = self._wide[name]
+            back, offset = self._wide[partner]
+            if kernel.shape[1] != theirs or back.shape[0] != theirs:
+                self._problems.append(
+                    f"{name} and {partner} have {kernel.shape[1]} and {back.shape[0]} neurons, "
+                    f"where the config says {theirs}"
+                )
+                continue
+            kept = strongest_neurons(kernel, back, mine)
+            self._layers[name].set_weights([kernel[:, kept], bias[kept]])
+            self._layers[partner].set_weights([back[kept], offset])
+            how = f"the {mine} strongest of {theirs} neurons"
+            self._derived.update({name: how, partner: how})
+
     def _derive_table(self, layer: Any, tensor: Tensor) -> None:
         """Give the table of tokens the main directions of the pretrained one."""
         theirs = (self._source.config.vocabulary, self._source.config.hidden)
@@ -237,31 +269,6 @@ class _Loading:
         table = self._tensors[table_name(self._config.family, self._prefix)]
         if not np.array_equal(self._tensors[name].read(), table.read()):
             self._problems.append(f"{name} is not the table of tokens, to which the head is tied")
-
-
-def factorise(table: Array, rank: int) -> tuple[Array, Array]:
-    """Return ``words`` and ``back`` whose product is the nearest matrix of a rank to ``table``.
-
-    Both have the square roots of the singular values (Eckart and Young, 1936).
-
-    Args:
-        table: ``(rows, width)``.
-        rank: At most ``width``.
-
-    Returns:
-        ``(rows, rank)`` and ``(rank, width)``.
-
-    Example:
-        >>> words, back = factorise(np.outer([1.0, 2.0, 3.0], [0.0, 1.0]).astype("float32"), 1)
-        >>> np.round(words @ back, 4).tolist()
-        [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]
-    """
-    exact = table.astype(np.float64)
-    # The eigenvectors of the small Gram matrix are the right singular vectors of the tall table.
-    squares, directions = np.linalg.eigh(exact.T @ exact)
-    kept = directions[:, ::-1][:, :rank]
-    roots = np.sqrt(np.sqrt(np.maximum(squares[::-1][:rank], 1e-30)))
-    return (exact @ kept / roots).astype(np.float32), (kept * roots).T.astype(np.float32)
 
 
 def _tensor_names(entry: Source) -> list[str]:
