@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,21 @@ def test_the_forecast_is_near_a_real_run(tfopt: Run, tmp_path: Path) -> None:
     assert artifact["precision"] == predicted.precision == "int8"
     assert 1 / 1.6 < predicted.gzip_bytes / artifact["gzip_bytes"] < 1.6
     assert 1 / 1.1 < predicted.bytes / artifact["bytes"] < 1.1
+
+
+def test_what_is_frozen_and_at_which_rate_the_rest_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from configs import digits_backbone
+
+    monkeypatch.setattr(digits_backbone, "EPOCHS", 1)
+    plan = make_plan(load_recipe(Path("configs/digits_transfer.yaml")))
+    text = text_of(plan)
+    assert re.search(r"conv0 +Conv2D +do: frozen until epoch \d+, then trains \(rate 0.343\)", text)
+    assert re.search(r"head +Dense +do: trains \(rate 1\)", text)
+    assert not plan.notes
+
+
+def test_a_wrong_pattern_stops_the_plan() -> None:
+    with pytest.raises(InputError, match=r"transfer\.freeze: the pattern 'dense'.*'dense2'\?"):
+        planned(train={"epochs": 2, "transfer": {"freeze": "dense"}})

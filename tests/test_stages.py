@@ -113,6 +113,30 @@ def test_a_stage_is_saved_measured_and_not_done_twice(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, two)
 
 
+def test_transfer_learning_is_measured_and_leaves_the_model_as_it_was_built(
+    tmp_path: Path,
+) -> None:
+    before = model_of().get_layer("hidden").get_weights()
+    transfer = {"head": "logits", "lora": {"rank": 2}}
+    outcome, _ = trained(tmp_path, train={"epochs": 2, "learning_rate": 0.01, "transfer": transfer})
+    assert outcome.result.evidence["lora_trainable_fraction"] > 0
+    assert set(outcome.result.evidence["distance_from_pretrained"]) == {"head", "block 1"}
+    assert [(entry.layer, entry.done) for entry in outcome.result.layers] == [
+        ("hidden", True),
+        ("logits", True),
+    ]
+    hidden = outcome.model.get_layer("hidden")
+    assert type(hidden) is keras.layers.Dense
+    assert hidden.trainable
+    assert np.linalg.matrix_rank(hidden.kernel.numpy() - before[0], tol=1e-5) == 2
+    assert not any(weight.name.startswith("lora") for weight in outcome.model.weights)
+    frozen = {"epochs": 1, "transfer": {"freeze": "hidden"}}
+    outcome, listener = trained(tmp_path, train=frozen)
+    assert listener.ran == ["train"]
+    for one, two in zip(outcome.model.get_layer("hidden").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize(
     "change",
     [

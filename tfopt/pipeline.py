@@ -40,6 +40,7 @@ from tfopt.run_dir import RunDir, check_run_dir, held_run_dir
 from tfopt.stages import Run, make_pass, step_stage, train_stage
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
+from tfopt.training.transfer.choice import decide
 from tfopt.verdict import meets_gate
 
 _KEY_ROWS = 256
@@ -169,6 +170,8 @@ def prepare(recipe: Recipe) -> Prepared:
     fits = [recipe.training] if recipe.training is not None else []
     for settings in (*fits, *(step.settings for step in recipe.steps)):
         require_validation(settings, data.validation)
+    if recipe.training is not None and recipe.training.transfer is not None:
+        decide(model, recipe.training.transfer, epochs=recipe.training.epochs)
     for step in recipe.steps:
         make_pass(step).decide(model)
     return Prepared(data, model, task)

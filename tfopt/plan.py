@@ -18,6 +18,7 @@ from tfopt.legacy_keras import Model
 from tfopt.pipeline import prepare
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
+from tfopt.training.transfer.choice import decide
 
 _FLOAT_BYTES = 4
 _LEFT = {"prune": "is not pruned", "cluster": "is not clustered", "quantize": "stays float"}
@@ -96,7 +97,7 @@ def make_plan(recipe: Recipe) -> Plan:
             f"{name}: {entry.layer} ({entry.kind}) {_LEFT[name]}: {entry.reason}"
             for name, entries in decisions.items()
             for entry in entries
-            if not entry.done
+            if not entry.done and name in _LEFT
         ],
     )
 
@@ -128,6 +129,9 @@ def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDe
     """Return each step's decisions, taken on what the steps before it will have made."""
     imitation = graph.copy(model)
     decisions: dict[str, Sequence[LayerDecision]] = {}
+    training = recipe.training
+    if training is not None and training.transfer is not None:
+        decisions["train"] = decide(model, training.transfer, epochs=training.epochs)
     for step in recipe.steps:
         decisions[step.name] = make_pass(step).decide(imitation)
         imitate_step(imitation, step, decisions[step.name])

@@ -37,6 +37,7 @@ from tfopt.storage import named_errors, remove_folder, whole_file, write_whole
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import Task
+from tfopt.training.transfer.stage import fit_transfer
 
 STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 """Classes that a model in the middle of a step is saved with."""
@@ -128,9 +129,13 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
             if kernels:
                 run.reporter.message(f"the zeros of {kernels} pruned kernels are kept")
             job = replace(_job(run, copied, settings, folder), jit_compile=settings.jit_compile)
-            history = fit(job, run.reporter)
+            if settings.transfer is None:
+                history, measured = fit(job, run.reporter), None
+            else:
+                trained = fit_transfer(job, settings.transfer, run.reporter)
+                history, measured = trained.history, trained.measured
         bring_back()
-        return Made(model, _conversion(model), history)
+        return Made(model, _together(_conversion(model), measured), history)
 
     return _stage(run, "train", key, make, epochs=epochs)
 
@@ -144,6 +149,17 @@ def _conversion(model: Model) -> Measurement | None:
         evidence={"converted_weights": found.weights, "conversion_error": found.relative_error},
         layers=[],
         notes=[f"converted from Keras 3: {found}", *found.notes],
+    )
+
+
+def _together(first: Measurement | None, second: Measurement | None) -> Measurement | None:
+    """Return what both say."""
+    if first is None or second is None:
+        return first or second
+    return Measurement(
+        evidence={**second.evidence, **first.evidence},
+        layers=[*first.layers, *second.layers],
+        notes=[*first.notes, *second.notes],
     )
 
 

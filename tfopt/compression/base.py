@@ -104,7 +104,7 @@ def by_pattern(
     require_matches(patterns, able, setting=setting, unable=reasons)
     values = dict.fromkeys(able, default)
     for pattern, value in patterns.items():
-        values.update(dict.fromkeys(_matching(able, pattern), value))
+        values.update(dict.fromkeys(matching(able, pattern), value))
     return values
 
 
@@ -127,10 +127,10 @@ def require_matches(
         InputError: If a pattern matches no name; the message lists the names.
     """
     for pattern in patterns:
-        if _matching(names, pattern):
+        if matching(names, pattern):
             continue
         reasons = unable or {}
-        why = [f"{name}: {reasons[name]}" for name in _matching(reasons, pattern)]
+        why = [f"{name}: {reasons[name]}" for name in matching(reasons, pattern)]
         if why:
             raise InputError(
                 f"{setting}: the pattern {pattern!r} matches only layers that this step cannot "
@@ -142,5 +142,6 @@ def require_matches(
         )
 
 
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that a shell-style pattern matches, in order."""
     return [name for name in names if fnmatch.fnmatchcase(name, pattern)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tfopt.config.section import Section, Strict
+from tfopt.config.transfer import Transfer
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "adamax", "lion"]
 
@@ -221,6 +222,7 @@ class Train(Fit):
         precision: Number format of the computation; weights stay float32. Compression
             steps always compute in float32.
         jit_compile: Compile the training step with XLA (float training only).
+        transfer: How training starts from the weights that the model brings.
     """
 
     epochs: int = Field(10, ge=0)
@@ -231,3 +233,28 @@ class Train(Fit):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool = False
+    transfer: Transfer | None = None
+
+    @model_validator(mode="after")
+    def _transfer_fits(self) -> Train:
+        if self.transfer is None:
+            return self
+        if self.epochs == 0:
+            raise ValueError("transfer needs epochs of at least 1")
+        unfreeze = self.transfer.unfreeze
+        if unfreeze is None:
+            return self
+        last = unfreeze.at_epochs[-1] if unfreeze.at_epochs else unfreeze.every_epochs or 0
+        if unfreeze.every_epochs and unfreeze.group_count:
+            last *= unfreeze.group_count
+        if last >= self.epochs:
+            raise ValueError(
+                f"transfer.unfreeze begins to train the last group after {last} epochs, but there "
+                f"are {self.epochs}; raise epochs or unfreeze earlier"
+            )
+        if self.optimizer.name == "nadam":
+            raise ValueError(
+                "optimizer 'nadam' counts its steps for all weights together, so weights that are "
+                "unfrozen later would begin at a wrong rate; use adam or adamw"
+            )
+        return self

@@ -47,6 +47,8 @@ class Keeper(keras.callbacks.Callback):
         self._supports_tf_logs = True  # no copy of the logs to the host at every step
         self.progress = Progress()
         self._job = job
+        # tf_keras lists a layer's weights in another order when it is frozen or unfrozen.
+        self._weights = list(job.model.weights)
         self._reporter = reporter
         self._file = file
         self._logs = logs
@@ -70,7 +72,7 @@ class Keeper(keras.callbacks.Callback):
         if stored is None:
             return
         model = self._job.model
-        own = [model.weights, state_of(model.optimizer)]
+        own = [self._weights, state_of(model.optimizer)]
         for variables, arrays in zip(own, (stored.weights, stored.optimizer), strict=True):
             if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
                 raise StorageError(
@@ -98,7 +100,7 @@ class Keeper(keras.callbacks.Callback):
         """Log, judge and save the epoch."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         self._require_finite_loss(values["loss"], step=self._job.steps_per_epoch)
-        weights = [weight.numpy() for weight in self._job.model.weights]
+        weights = [weight.numpy() for weight in self._weights]
         self._require_finite_weights(weights)
         self._look_once()
         values["learning_rate"] = float(self._job.model.optimizer.learning_rate)
@@ -126,7 +128,7 @@ class Keeper(keras.callbacks.Callback):
                     variable.assign(variable.constraint(variable))
         if self._best:
             self._reporter.message(f"kept the weights of epoch {self.progress.best_epoch}")
-            _assign(model.weights, self._best)
+            _assign(self._weights, self._best)
         elif settings.keep == "best":
             self._reporter.warning(
                 "no epoch reached the target of the step, so the weights of the last one are kept"
@@ -203,7 +205,7 @@ class Keeper(keras.callbacks.Callback):
             raise self._lost(f"The loss became {loss}", f", by step {step}")
 
     def _require_finite_weights(self, weights: Arrays) -> None:
-        for variable, values in zip(self._job.model.weights, weights, strict=True):
+        for variable, values in zip(self._weights, weights, strict=True):
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 name = variable.name.removesuffix(":0")
                 raise self._lost(

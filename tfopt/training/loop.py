@@ -20,6 +20,7 @@ from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.evaluate import EVALUATION_BATCH
 from tfopt.training.keeper import Keeper
 from tfopt.training.optimizers import make_optimizer
+from tfopt.training.rates import VariableRate
 from tfopt.training.reason import reason_of
 from tfopt.training.task import Task
 
@@ -41,6 +42,7 @@ class FitJob:
         at_target: Whether the model is as compressed as promised; only epochs that end
             so can be the best one.
         jit_compile: Compile the step with XLA.
+        rates: Variables with a learning rate of their own.
         checkpoint: File of the state between epochs; None keeps none.
         log_dir: Folder of TensorBoard logs; None writes none.
     """
@@ -56,6 +58,7 @@ class FitJob:
     callbacks: Sequence[Any] = ()
     at_target: Callable[[Model], bool] = field(default=lambda model: True)
     jit_compile: bool = False
+    rates: Sequence[VariableRate] = ()
     checkpoint: Path | None = None
     log_dir: Path | None = None
 
@@ -94,7 +97,9 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             f"Model {model.name!r} has nothing to train: it has no weights, or every layer is "
             "frozen. Set epochs: 0, or layer.trainable = True."
         )
-    optimizer = make_optimizer(job.settings, model, steps_per_epoch=job.steps_per_epoch)
+    optimizer = make_optimizer(
+        job.settings, model, steps_per_epoch=job.steps_per_epoch, rates=job.rates
+    )
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # compile() does this only for a model built under a global mixed_float16 policy.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)

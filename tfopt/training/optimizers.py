@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +19,7 @@ from tfopt.config.schema import (
     StepRate,
 )
 from tfopt.legacy_keras import Model, keras
+from tfopt.training.rates import VariableRate, with_rates
 
 _CLASSES = {
     "sgd": keras.optimizers.SGD,
@@ -33,13 +35,16 @@ _UNDECAYED = ("bias", "gamma", "beta")
 _ARGUMENTS = ("momentum", "nesterov", "weight_decay", "beta_1", "beta_2", "epsilon")
 
 
-def make_optimizer(settings: Fit, model: Model, *, steps_per_epoch: int) -> Any:
+def make_optimizer(
+    settings: Fit, model: Model, *, steps_per_epoch: int, rates: Sequence[VariableRate] = ()
+) -> Any:
     """Return the tf_keras optimizer of a training stage.
 
     Args:
         settings: The stage's settings.
         model: The model to train; weight decay leaves out its biases and norms.
         steps_per_epoch: Training steps in an epoch, ``>= 1``.
+        rates: Variables with a rate of their own.
     """
     chosen = settings.optimizer
     rate = learning_rate(
@@ -48,7 +53,12 @@ def make_optimizer(settings: Fit, model: Model, *, steps_per_epoch: int) -> Any:
     arguments = {**_own_arguments(chosen), **_clip_arguments(settings.gradient_clip)}
     if chosen.ema is not None:
         arguments.update(use_ema=True, ema_momentum=chosen.ema)
-    optimizer = _CLASSES[chosen.name](learning_rate=rate, **arguments)
+    optimizer_class = _CLASSES[chosen.name]
+    if rates:
+        optimizer = with_rates(optimizer_class)(learning_rate=rate, **arguments)
+        optimizer.give_rates(rates)
+    else:
+        optimizer = optimizer_class(learning_rate=rate, **arguments)
     # By variable and not by name: tf_keras would search the names of the layers too.
     optimizer.exclude_from_weight_decay(
         [v for v in model.trainable_variables if _own_name(v).endswith(_UNDECAYED)]
