@@ -33,6 +33,7 @@ LAYERS = (
         "benchmark",
         "report",
         "run_lock",
+        "strategies",
     },
     {"training", "run_dir", "arguments"},
     {"stages"},

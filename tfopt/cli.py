@@ -413,24 +413,30 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
 def _execute(context: typer.Context, recipe: Recipe, choice: RunChoice) -> None:
     from tfopt.arguments import resume_command, typed
     from tfopt.console import make_reporter
-    from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
+    from tfopt.run_dir import MANIFEST, check_run_dir
+    from tfopt.strategies.place import choose_kind, find_place
 
-    if choice.output is not None:
-        folder = choice.output
-    elif choice.resume:
-        folder = latest_folder(_RUNS, recipe.name)
-    else:
-        folder = fresh_folder(_RUNS, recipe.name)
-    # What is wrong with the folder is said before TensorFlow loads.
-    check_run_dir(folder, resume=choice.resume)
+    # What contradicts the launcher or is wrong with the folder is said before TensorFlow loads.
+    place = find_place(os.environ)
+    choose_kind(recipe.strategy, place)
+    is_first = place.rank == 0
+    folder = _folder_of(recipe, choice, is_first=is_first)
+    if is_first:
+        check_run_dir(folder, resume=choice.resume)
     words: list[str] = context.obj
     go_on = f"Go on with: {resume_command(words, folder)}"
-    with quiet_tensorflow(log_to=folder / "log.txt", beside=MANIFEST) as stream:
-        reporter = make_reporter(quiet=choice.quiet, stream=stream)
+    log = folder / "log.txt" if is_first else None
+    with quiet_tensorflow(log_to=log, beside=MANIFEST) as stream:
+        # Only the first process of a run speaks; the others write into their own logs.
+        reporter = make_reporter(
+            quiet=choice.quiet and is_first, stream=stream if is_first else sys.stderr
+        )
         try:
             from tfopt.pipeline import RunOptions, run_recipe
 
-            options = RunOptions(folder, resume=choice.resume, command=typed(words))
+            options = RunOptions(
+                folder, resume=choice.resume, command=typed(words), keeps_rank_logs=not is_first
+            )
             run_recipe(recipe, options, reporter)
         except (KeyboardInterrupt, Interrupted) as error:
             raise Interrupted(f"Interrupted. {go_on}") from error
@@ -439,6 +445,18 @@ def _execute(context: typer.Context, recipe: Recipe, choice: RunChoice) -> None:
         finally:
             with suppress(BrokenPipeError):
                 reporter.close()
+
+
+def _folder_of(recipe: Recipe, choice: RunChoice, *, is_first: bool) -> Path:
+    """Return the run folder; the first process tells the others which one it took."""
+    from tfopt.run_dir import fresh_folder, latest_folder
+
+    if choice.output is not None:
+        return choice.output
+    if not is_first:
+        return _RUNS / recipe.name
+    find = latest_folder if choice.resume else fresh_folder
+    return find(_RUNS, recipe.name)
 
 
 def _run_step(context: typer.Context, name: str, given: StepArguments, choice: RunChoice) -> None:

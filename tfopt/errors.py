@@ -80,6 +80,14 @@ class BackendMissing(TfoptError):
     exit_code = ExitCode.BACKEND_MISSING
 
 
+class RankFailed(TfoptError):
+    """Another process of the run failed, with the exit code given here."""
+
+    def __init__(self, message: str, *, exit_code: ExitCode = ExitCode.VERIFICATION_FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Interrupted(TfoptError):
     """The run was stopped from outside and can be resumed."""
 

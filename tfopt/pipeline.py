@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
+from tfopt.process import log_into
 from tfopt.report.page import render_report
 from tfopt.results import (
     Artifact,
@@ -36,8 +41,11 @@ from tfopt.results import (
     WeightHistogram,
     to_json,
 )
-from tfopt.run_dir import RunDir, check_run_dir, held_run_dir
-from tfopt.stages import Run, make_pass, step_stage, train_stage
+from tfopt.run_dir import RunDir, check_run_dir, held_run_dir, open_run_dir
+from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
+from tfopt.strategies.alike import require_same
+from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
+from tfopt.strategies.place import find_place
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.choice import decide
@@ -54,11 +62,14 @@ class RunOptions:
         output: The run folder.
         resume: Take up the run in the folder.
         command: The command that started the run, for the report.
+        keeps_rank_logs: Whether standard error is a log by now, which each process but the
+            chief keeps in the run folder.
     """
 
     output: Path
     resume: bool = False
     command: str = ""
+    keeps_rank_logs: bool = False
 
 
 @dataclass(slots=True)
@@ -75,6 +86,9 @@ class _Findings:
 def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunResult:
     """Train, compress, export and prove one recipe.
 
+    Of several processes of a run, each calls this; each returns or raises the same, and
+    the chief alone writes the folder.
+
     Args:
         recipe: A validated recipe.
         options: Where to, and whether to resume.
@@ -89,16 +103,53 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
         TfoptError: Whatever stopped the run later; ``results.json`` and the report are
             written first, with all that was found until then.
     """
-    check_run_dir(options.output, resume=options.resume)
+    place = find_place(os.environ)
+    if place.rank == 0:
+        check_run_dir(options.output, resume=options.resume)
+    strategy = open_strategy(recipe.strategy, place)
     tf.config.experimental.enable_op_determinism()
-    prepared = prepare(recipe)
-    with held_run_dir(options.output, resume=options.resume) as directory:
-        if not directory.is_locked:
-            reporter.warning(
-                f"The file system of {directory.root} has no locks, so nothing stops a second "
-                "process from resuming this run while it goes on."
-            )
-        return _run_in(directory, recipe, options, reporter, prepared)
+    with ExitStack() as stack:
+        stack.callback(strategy.close)
+        with agreed(strategy):
+            prepared = prepare(recipe)
+        _require_one_run(strategy, recipe, prepared)
+        options = replace(options, output=strategy.from_chief(options.output))
+        with agreed(strategy):
+            directory = stack.enter_context(_run_folder(strategy, options, reporter))
+        with agreed(strategy):  # the chief has made the folder by now
+            if options.keeps_rank_logs and not is_chief(strategy):
+                log_into(options.output / "ranks" / f"rank-{strategy.rank}.log")
+        return _run_in(directory, recipe, options, reporter, prepared, strategy)
+
+
+def _require_one_run(strategy: Strategy, recipe: Recipe, prepared: Prepared) -> None:
+    """Raise unless all processes run the same recipe on the same rows with the same software."""
+    if strategy.size == 1:
+        return
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(package_versions().items()))
+    facts = {
+        "set of versions": f"{versions}, Python {platform.python_version()}",
+        "recipe": recipe_sha256(recipe),
+        "training data": _data_key(recipe, prepared.data),
+        "untrained model": model_sha256(prepared.model),
+    }
+    require_same(strategy, facts)
+
+
+@contextmanager
+def _run_folder(strategy: Strategy, options: RunOptions, reporter: Reporter) -> Iterator[RunDir]:
+    """Open the run's folder; of the other processes, each has one of its own that goes away."""
+    if is_chief(strategy):
+        with held_run_dir(options.output, resume=options.resume) as directory:
+            if not directory.is_locked:
+                reporter.warning(
+                    f"The file system of {directory.root} has no locks, so nothing stops a "
+                    "second process from resuming this run while it goes on."
+                )
+            yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="tfopt-rank-") as scratch:
+        yield open_run_dir(Path(scratch), resume=False)
 
 
 def _run_in(
@@ -107,9 +158,11 @@ def _run_in(
     options: RunOptions,
     reporter: Reporter,
     prepared: Prepared,
+    strategy: Strategy,
 ) -> RunResult:
     """Run all stages, and write what was found, whatever stopped them."""
-    directory.write("recipe.yaml", recipe_to_yaml(recipe))
+    with agreed(strategy):
+        directory.write("recipe.yaml", recipe_to_yaml(recipe))
     task = prepared.task
     findings = _Findings(
         metric=MetricInfo(
@@ -119,14 +172,17 @@ def _run_in(
         )
     )
     try:
-        error = _run(recipe, directory, reporter, prepared, findings)
+        error = _run(recipe, directory, reporter, prepared, strategy, findings)
         result = _result(recipe, options, findings, error)
         if error is None and result.status == "gate_missed":
             error = GateMissed(_gate_text(result))
     except (TfoptError, KeyboardInterrupt) as stopped:
         error = stopped if isinstance(stopped, TfoptError) else _interrupted(options)
         result = _result(recipe, options, findings, error)
-    report = _write(directory, result, findings)
+    # The others may be gone if something stopped the run, and are not waited for then.
+    is_whole = error is None or isinstance(error, GateMissed)
+    with agreed(strategy) if is_whole else nullcontext():
+        report = _write(directory, result, findings) if is_chief(strategy) else None
     reporter.run_done(result, report)
     if error is not None:
         raise error
@@ -182,6 +238,7 @@ def _run(
     directory: RunDir,
     reporter: Reporter,
     prepared: Prepared,
+    strategy: Strategy,
     findings: _Findings,
 ) -> TfoptError | None:
     """Run all stages; return the error of an export that failed, if any."""
@@ -196,6 +253,7 @@ def _run(
         data_key=_data_key(recipe, prepared.data),
         custom_objects=_custom_objects(model),
         stages=findings.stages,
+        strategy=strategy,
     )
     reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
     for note in prepared.data.notes:
@@ -208,12 +266,16 @@ def _run(
     final = trained
     for step in recipe.steps:
         final = step_stage(run, final.model, step)
-    save_model(_in_first_kind(model, final.model), directory.root / "model.keras")
-    findings.histograms = weight_histograms(before, _kernels(final.model))
-    if not recipe.export:
-        return None
-    findings.baseline = _with_file(run, trained.model, findings.baseline)
-    findings.artifacts, error = export_all(run, final.model)
+    error = None
+    with agreed(strategy):
+        if is_chief(strategy):
+            save_model(_in_first_kind(model, final.model), directory.root / "model.keras")
+            findings.histograms = weight_histograms(before, _kernels(final.model))
+            if recipe.export:
+                findings.baseline = _with_file(run, trained.model, findings.baseline)
+                findings.artifacts, error = export_all(run, final.model)
+    found = strategy.from_chief((findings.baseline, findings.artifacts, error))
+    findings.baseline, findings.artifacts, error = found
     return error
 
 

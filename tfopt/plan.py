@@ -55,6 +55,7 @@ class Plan:
         model: The model, in words.
         float_bytes: All parameters as float32.
         stages: What trains, in order.
+        spread: How each batch is divided among replicas, in words.
         decisions: Step name to its decision on each layer.
         sizes: What each export will weigh, about.
         notes: What quantization keeps, and which layers a step leaves alone and why.
@@ -65,6 +66,7 @@ class Plan:
     model: str
     float_bytes: int
     stages: Sequence[StagePlan]
+    spread: str
     decisions: Mapping[str, Sequence[LayerDecision]]
     sizes: Sequence[SizeForecast]
     notes: Sequence[str]
@@ -88,6 +90,7 @@ def make_plan(recipe: Recipe) -> Plan:
         model=f"{model.name}: {model.count_params():,} parameters",
         float_bytes=model.count_params() * _FLOAT_BYTES,
         stages=_stages(recipe, data),
+        spread=_spread(recipe),
         decisions=decisions,
         sizes=_sizes(recipe, final, decisions),
         notes=list(data.notes)
@@ -104,7 +107,8 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def print_plan(plan: Plan, *, stream: TextIO) -> None:
     """Write a plan for people."""
-    lines = [f"plan of {plan.name}", f"data   {plan.data}", f"model  {plan.model}", ""]
+    lines = [f"plan of {plan.name}", f"data   {plan.data}", f"model  {plan.model}"]
+    lines += [*([f"spread {plan.spread}"] if plan.spread else []), ""]
     for stage in plan.stages:
         lines.append(
             f"{stage.name}: {_count(stage.epochs, 'epoch')}, {_count(stage.steps, 'step')}, "
@@ -136,6 +140,23 @@ def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDe
         decisions[step.name] = make_pass(step).decide(imitation)
         imitate_step(imitation, step, decisions[step.name])
     return decisions, imitation
+
+
+def _spread(recipe: Recipe) -> str:
+    """Return how each batch is divided among replicas, and what that does to learning rates."""
+    settings = recipe.strategy
+    if settings.kind in ("auto", "single"):
+        return ""
+    among = "the processes that are started"
+    if settings.kind == "mirrored":
+        among = f"{settings.devices} devices" if settings.devices else "all GPUs"
+    rate = {
+        "none": "learning rates are not scaled: the batch is that of one process",
+        "linear": "learning rates are multiplied by the number of replicas",
+        "sqrt": "learning rates are multiplied by the square root of the number of replicas",
+    }[settings.learning_rate_scaling]
+    rows = recipe.data.batch_size
+    return f"{settings.kind}: each batch of {rows} rows is divided among {among}; {rate}"
 
 
 def _conversion(model: Model) -> list[str]:

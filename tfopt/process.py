@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from tfopt.storage import named_errors
+from tfopt.storage import make_folder, named_errors
 
 
 @contextmanager
@@ -51,6 +51,26 @@ def quiet_tensorflow(*, log_to: Path | None = None, beside: str | None = None) -
             stream.close()
         is_wanted = log_to is not None and (beside is None or (log_to.parent / beside).exists())
         _keep_log(Path(name), log_to if is_wanted else None)
+
+
+def log_into(path: Path) -> None:
+    """Send standard error, which is a log by now, to a file that keeps all of it.
+
+    Args:
+        path: The file; its folder is made if missing.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    make_folder(path.parent)
+    sys.stderr.flush()
+    with named_errors(f"The log {path} cannot be written"), path.open("wb") as file:
+        offset = 0
+        while block := os.pread(2, 1 << 20, offset):
+            file.write(block)
+            offset += len(block)
+        file.flush()
+        os.dup2(file.fileno(), 2)
 
 
 @contextmanager

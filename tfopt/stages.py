@@ -33,9 +33,12 @@ from tfopt.models.load import load_model, save_model
 from tfopt.registry import resolve
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir
-from tfopt.storage import named_errors, remove_folder, whole_file, write_whole
+from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
+from tfopt.strategies.base import Strategy, agreed, is_chief
+from tfopt.strategies.single import Single
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
+from tfopt.training.speed import ROWS_PER_SECOND
 from tfopt.training.task import Task
 from tfopt.training.transfer.stage import fit_transfer
 
@@ -64,6 +67,8 @@ class Run:
         number: Stages begun so far.
         total: Stages of the run, exports included.
         baseline_rows: Row scores of the trained float model.
+        strategy: How training is spread; every process of it runs every stage, and the
+            chief alone keeps files.
     """
 
     recipe: Recipe
@@ -79,6 +84,7 @@ class Run:
     float_key: str = ""
     number: int = 0
     baseline_rows: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    strategy: Strategy = field(default_factory=Single)
 
     @property
     def gate_value(self) -> float | None:
@@ -124,7 +130,7 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
             return Made(model, _conversion(model))
         require_trainable(model)
         dtype = settings.precision if settings.precision != "float32" else None
-        copied, bring_back = graph.twin(model, dtype=dtype)
+        copied, bring_back = training_copy(model, run.strategy, dtype=dtype)
         with held(copied) as kernels:
             if kernels:
                 run.reporter.message(f"the zeros of {kernels} pruned kernels are kept")
@@ -132,7 +138,8 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
             if settings.transfer is None:
                 history, measured = fit(job, run.reporter), None
             else:
-                trained = fit_transfer(job, settings.transfer, run.reporter)
+                with run.strategy.scope():  # adapters are made in it
+                    trained = fit_transfer(job, settings.transfer, run.reporter)
                 history, measured = trained.history, trained.measured
         bring_back()
         return Made(model, _together(_conversion(model), measured), history)
@@ -174,16 +181,38 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
 
     def make(folder: Path) -> Made:
         wrapped = compression.wrap(model, context)
+        trained, bring_back = wrapped, _nothing
+        if run.strategy.copies:
+            trained, bring_back = training_copy(wrapped, run.strategy)
         job = replace(
-            _job(run, wrapped, settings, folder),
+            _job(run, trained, settings, folder),
             callbacks=compression.callbacks(),
             at_target=compression.at_target,
         )
         history = fit(job, run.reporter)
+        bring_back()
         finished = compression.unwrap(wrapped)
         return Made(finished, compression.measure(model, finished, context), history)
 
     return _stage(run, step.name, key, make, epochs=settings.epochs, target=target_text(step))
+
+
+def training_copy(
+    model: Model, strategy: Strategy, *, dtype: str | None = None
+) -> tuple[Model, Callable[[], None]]:
+    """Return a copy that a strategy can train, and a function that brings its weights back.
+
+    Args:
+        model: A plain model, or one in the middle of a step.
+        strategy: The copy is made in its scope; all before and after it is not.
+        dtype: Policy of the copy; see ``graph.twin``.
+    """
+    with strategy.scope(), keras.utils.custom_object_scope(dict(STEP_OBJECTS)):
+        return graph.twin(model, dtype=dtype)
+
+
+def _nothing() -> None:
+    """Bring nothing back: the model itself was trained."""
 
 
 def make_pass(step: Step) -> CompressionPass:
@@ -243,6 +272,11 @@ def load_step_model(path: Path, custom_objects: Mapping[str, Any]) -> Model:
 
 
 def _job(run: Run, model: Model, settings: Fit, folder: Path) -> FitJob:
+    rate, factor = settings.learning_rate, run.recipe.strategy.rate_factor(run.strategy.replicas)
+    if factor != 1:
+        scaled = rate.model_copy(update={"peak": rate.peak * factor})
+        settings = settings.model_copy(update={"learning_rate": scaled})
+    keeps = is_chief(run.strategy)
     return FitJob(
         model=model,
         train=run.data.train,
@@ -252,8 +286,9 @@ def _job(run: Run, model: Model, settings: Fit, folder: Path) -> FitJob:
         batch_size=run.recipe.data.batch_size,
         augment=run.recipe.data.augment,
         seed=run.recipe.seed * 100 + run.number,
-        checkpoint=folder / _CHECKPOINT,
-        log_dir=run.directory.folder(_LOGS) / folder.name,
+        checkpoint=folder / _CHECKPOINT if keeps else None,
+        log_dir=run.directory.folder(_LOGS) / folder.name if keeps else None,
+        strategy=run.strategy,
     )
 
 
@@ -294,30 +329,66 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
         remove_folder(run.directory.root / _LOGS / folder)
     path = run.directory.start(name, folder, key)
     made = make(path)
-    rows = row_scores(made.model, run.data.evaluation, run.task.metric)
-    measured = made.measured or Measurement(evidence={}, layers=())
-    result = StageResult(
-        name=name,
-        metric=float(rows.mean()),
-        seconds=time.monotonic() - started,
-        evidence=measured.evidence,
-        layers=measured.layers,
-        notes=measured.notes,
-        history=made.history,
-    )
-    save_model(made.model, path / _MODEL)
-    with whole_file(path / _ROWS) as partial:
-        np.save(partial, rows)
-    write_whole(path / _RESULT, to_json(result).encode())
-    run.directory.finish(name, folder, key, [_MODEL, _ROWS, _RESULT])
-    (path / _CHECKPOINT).unlink(missing_ok=True)
+    with agreed(run.strategy):
+        rows = row_scores(made.model, run.data.evaluation, run.task.metric)
+        measured = made.measured or Measurement(evidence={}, layers=())
+        result = StageResult(
+            name=name,
+            metric=float(rows.mean()),
+            seconds=time.monotonic() - started,
+            evidence={**measured.evidence, **_spread(run.strategy, made.history)},
+            layers=measured.layers,
+            notes=measured.notes,
+            history=made.history,
+        )
+        if is_chief(run.strategy):
+            save_model(made.model, path / _MODEL)
+            with whole_file(path / _ROWS) as partial:
+                np.save(partial, rows)
+            write_whole(path / _RESULT, to_json(result).encode())
+            run.directory.finish(name, folder, key, [_MODEL, _ROWS, _RESULT])
+            (path / _CHECKPOINT).unlink(missing_ok=True)
+    # Processors differ in their last bits, and no two processes take as long.
+    result, rows = run.strategy.from_chief((result, rows))
     return Outcome(made.model, result, rows)
 
 
+def _spread(strategy: Strategy, history: Mapping[str, list[float]]) -> dict[str, float]:
+    """Return how training was spread, and how fast it was; nothing for one replica."""
+    speeds = history.get(ROWS_PER_SECOND)
+    if strategy.replicas == 1 or not speeds:
+        return {}
+    # The first epoch includes the tracing of the step. fit() has compared all replicas.
+    steady = speeds[1:] or speeds
+    return {
+        "replicas": strategy.replicas,
+        "ranks_agree": True,
+        ROWS_PER_SECOND: float(np.median(steady)),
+    }
+
+
+def _share_files(run: Run, path: Path) -> None:
+    """Give the other processes the files of a finished stage, which the chief has."""
+    if run.strategy.size == 1:
+        return
+    files: dict[str, bytes] = {}
+    with agreed(run.strategy), named_errors(f"The results in {path} cannot be read"):
+        if is_chief(run.strategy):
+            files = {name: (path / name).read_bytes() for name in (_MODEL, _ROWS, _RESULT)}
+    files = run.strategy.from_chief(files)
+    if not is_chief(run.strategy):
+        make_folder(path)
+        for name, content in files.items():
+            write_whole(path / name, content)
+
+
 def _load_if_done(run: Run, name: str, *, folder: str, key: str) -> Outcome | None:
-    if not run.directory.is_done(name, folder, key):
-        return None
     path = run.directory.root / folder
+    with agreed(run.strategy):
+        is_done = run.directory.is_done(name, folder, key)
+    if not run.strategy.from_chief(is_done):
+        return None
+    _share_files(run, path)
     try:
         model = load_step_model(path / _MODEL, run.custom_objects)
     except ModelError as error:

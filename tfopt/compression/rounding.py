@@ -40,7 +40,13 @@ class ActivationQuantizer(Quantizer):
         """Add the range to the layer; an uncalibrated range is empty, not +-6."""
         return {
             f"{end}_var": layer.add_weight(
-                f"{name}_{end}", shape=(), initializer="zeros", trainable=False
+                f"{name}_{end}",
+                shape=(),
+                initializer="zeros",
+                trainable=False,
+                # Each replica of tf.distribute follows its own rows; their mean is the range.
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
             )
             for end in ("min", "max")
         }

@@ -136,7 +136,8 @@ class Optimizer(Section):
     def _takes_its_settings(self) -> Optimizer:
         takes = OPTIMIZER_SETTINGS[self.name]
         for setting in sorted(frozenset().union(*OPTIMIZER_SETTINGS.values()) - takes):
-            if getattr(self, setting) not in (None, False):
+            given = getattr(self, setting)
+            if given is not None and given is not False:  # 0 is given, and equals False
                 known = ", ".join([*sorted(takes), "weight_decay", "ema"])
                 raise ValueError(f"optimizer {self.name!r} has no {setting}; it takes {known}")
         if self.nesterov and not self.momentum:

@@ -29,6 +29,7 @@ from tfopt.config.fit import (
     Train,
 )
 from tfopt.config.section import Section
+from tfopt.config.strategy import Strategy
 from tfopt.config.text import Text
 
 __all__ = [
@@ -209,12 +210,6 @@ class Model(Section):
         if (self.builder is None) == (self.path is None):
             raise ValueError("set exactly one of builder and path")
         return self
-
-
-class Strategy(Section):
-    """How training is spread over devices and processes. One process, for now."""
-
-    kind: Literal["single"] = "single"
 
 
 class PruneStep(Fit):

@@ -14,6 +14,7 @@ from tfopt.config.schema import PlateauRate
 from tfopt.console import Reporter
 from tfopt.errors import StorageError, TrainingError
 from tfopt.legacy_keras import keras
+from tfopt.strategies.alike import require_alike
 from tfopt.training.checkpoint import (
     Arrays,
     Checkpoint,
@@ -24,6 +25,7 @@ from tfopt.training.checkpoint import (
 from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.optimizers import state_of
 from tfopt.training.randomness import EpochRandomness
+from tfopt.training.speed import ROWS_PER_SECOND, Speed
 
 if TYPE_CHECKING:
     from tfopt.training.loop import FitJob
@@ -53,8 +55,13 @@ class Keeper(keras.callbacks.Callback):
         self._file = file
         self._logs = logs
         self._best: Arrays = []
-        self._randomness = EpochRandomness(job.model, seed=job.seed)
+        self._strategy = job.strategy
+        self._randomness = EpochRandomness(
+            job.model, seed=job.seed, stream=job.strategy.random_stream
+        )
+        self._speed = Speed()
         self._has_looked = False
+        self._has_stepped = False
         self._next_report = 0.0
 
     @property
@@ -83,14 +90,33 @@ class Keeper(keras.callbacks.Callback):
         self.progress, self._best = stored.progress, list(stored.best)
         self._reporter.message(f"resumed after epoch {self.progress.epochs_done}")
 
+    def start_alike(self) -> None:
+        """Give every process the chief's weights, optimizer and bookkeeping."""
+        if self._strategy.size == 1:
+            return
+        own = [weight.numpy() for weight in self._weights]
+        found: Checkpoint = self._strategy.from_chief(self._snapshot(own))
+        _assign(self._weights, found.weights)
+        _assign(state_of(self._job.model.optimizer), found.optimizer)
+        self.progress, self._best = found.progress, list(found.best)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Seed what draws random numbers, so that a resumed epoch draws the same."""
         self._randomness.begin(epoch)
+        self._speed.begin()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Report now and then, and look at the loss."""
         if batch % _CHECK_EVERY_STEPS == 0:
             self._require_finite_loss(float(logs["loss"]), step=batch + 1)
+        if not self._has_stepped:
+            self._has_stepped = True
+            trained = self._job.model.trainable_variables
+            require_alike(self._strategy, trained, when="after step 1")
+        if batch + 1 == self._job.steps_per_epoch:
+            self._speed.end(batch + 1)
+            # Now, as the validation rows are judged before the end of the epoch is announced.
+            self._strategy.settle(self._job.model)
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + _REPORT_EVERY_SECONDS
@@ -98,12 +124,18 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Log, judge and save the epoch."""
-        values = {name: float(value) for name, value in (logs or {}).items()}
+        values = self._strategy.mean({n: float(value) for n, value in (logs or {}).items()})
         self._require_finite_loss(values["loss"], step=self._job.steps_per_epoch)
         weights = [weight.numpy() for weight in self._weights]
         self._require_finite_weights(weights)
+        require_alike(self._strategy, self._weights, when=f"after epoch {epoch + 1}")
         self._look_once()
-        values["learning_rate"] = float(self._job.model.optimizer.learning_rate)
+        values["learning_rate"] = float(
+            keras.backend.get_value(self._job.model.optimizer.learning_rate)
+        )
+        if self._strategy.replicas > 1:
+            rows_per_step = self._job.train.examples / self._job.steps_per_epoch
+            values[ROWS_PER_SECOND] = self._speed.steps_per_second * rows_per_step
         self.progress.epochs_done = epoch + 1
         for name, value in values.items():
             self.progress.history.setdefault(name, []).append(value)

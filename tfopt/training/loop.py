@@ -12,9 +12,12 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.console import Reporter
+from tfopt.data.share import Share, divided
 from tfopt.data.split import Split
 from tfopt.errors import ModelError, RecipeError, TrainingError
 from tfopt.legacy_keras import Model, keras
+from tfopt.strategies.base import Strategy, agreed
+from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import CheckpointFile
 from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.evaluate import EVALUATION_BATCH
@@ -35,7 +38,7 @@ class FitJob:
         validation: Examples that choose epochs, or None.
         settings: Epochs, optimizer, learning rate and the like.
         task: Loss and metric.
-        batch_size: Examples in a step.
+        batch_size: Examples in a step, of all replicas together.
         augment: Random changes to training images.
         seed: Seed of order, augmentation and dropout, ``>= 0``.
         callbacks: tf_keras callbacks the model itself needs, such as tfmot's.
@@ -45,6 +48,7 @@ class FitJob:
         rates: Variables with a learning rate of their own.
         checkpoint: File of the state between epochs; None keeps none.
         log_dir: Folder of TensorBoard logs; None writes none.
+        strategy: How the steps are spread; the model is made in its scope.
     """
 
     model: Model
@@ -61,6 +65,7 @@ class FitJob:
     rates: Sequence[VariableRate] = ()
     checkpoint: Path | None = None
     log_dir: Path | None = None
+    strategy: Strategy = field(default_factory=Single)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,6 +92,7 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
         RecipeError: If epochs are to be judged by validation rows that there are not.
         StorageError: If a checkpoint or log cannot be read or written.
         TrainingError: If loss or weights are not finite, or a step fails.
+        VerificationError: If replicas do not hold the same weights.
     """
     if job.settings.epochs == 0:
         return {}
@@ -97,6 +103,12 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             f"Model {model.name!r} has nothing to train: it has no weights, or every layer is "
             "frozen. Set epochs: 0, or layer.trainable = True."
         )
+    with job.strategy.scope():
+        return _fit(job, reporter)
+
+
+def _fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
+    model = job.model
     optimizer = make_optimizer(
         job.settings, model, steps_per_epoch=job.steps_per_epoch, rates=job.rates
     )
@@ -104,7 +116,7 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
         # compile() does this only for a model built under a global mixed_float16 policy.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=optimizer,
+        optimizer=job.strategy.optimizer(optimizer),
         loss=job.task.keras_loss(),
         weighted_metrics=job.task.keras_metrics(),
         jit_compile=job.jit_compile or None,
@@ -117,7 +129,9 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             if opened is not None:
                 stack.callback(opened.close)
         keeper = Keeper(job, reporter, file=file, logs=logs)
-        keeper.restore()
+        with agreed(job.strategy):
+            keeper.restore()
+        keeper.start_alike()
         if not keeper.is_finished:
             _run(job, keeper)
     keeper.keep_weights()
@@ -148,7 +162,7 @@ def require_validation(settings: Fit, validation: Split | None) -> None:
 
 
 def _run(job: FitJob, keeper: Keeper) -> None:
-    first = keeper.progress.epochs_done
+    first, strategy = keeper.progress.epochs_done, job.strategy
     batches = job.train.training_batches(
         batch_size=job.batch_size,
         seed=job.seed,
@@ -156,14 +170,21 @@ def _run(job: FitJob, keeper: Keeper) -> None:
         epochs=job.settings.epochs,
         augment=job.augment,
     )
-    validation = job.validation.batches(EVALUATION_BATCH) if job.validation else None
+    share = Share(
+        strategy.replicas, strategy.rank * strategy.local_replicas, strategy.local_replicas
+    )
+    validation, judged_steps = None, None
+    if job.validation is not None:
+        validation = strategy.whole(job.validation.batches(EVALUATION_BATCH))
+        judged_steps = job.validation.steps_per_epoch(EVALUATION_BATCH)
     with _named_errors(keeper):
         job.model.fit(
-            batches,
+            strategy.distribute(divided(batches, share)),
             initial_epoch=first,
             epochs=job.settings.epochs,
             steps_per_epoch=job.steps_per_epoch,
             validation_data=validation,
+            validation_steps=judged_steps,
             callbacks=[*job.callbacks, keeper],
             verbose=0,
         )

@@ -36,11 +36,18 @@ _COUNTING_KERNELS = frozenset(
 
 
 class EpochRandomness:
-    """Sets all random state of a model's training step at the beginning of an epoch."""
+    """Sets all random state of a model's training step at the beginning of an epoch.
 
-    def __init__(self, model: Model, *, seed: int) -> None:
+    Args:
+        model: The model.
+        seed: Seed of the stage.
+        stream: Number of the process among those that draw for one model.
+    """
+
+    def __init__(self, model: Model, *, seed: int, stream: int = 0) -> None:
         self._model = model
-        self._seed = seed
+        # Each process draws for its own rows; alone, and as the first of many, it draws the same.
+        self._seed = [seed] if stream == 0 else [seed, stream]
         self._is_begun = False
         self._retraces = False
         _give_generators(model)
@@ -66,7 +73,7 @@ class EpochRandomness:
         return self._retraces
 
     def _draw(self, epoch: int, stream: int) -> int:
-        return int(np.random.SeedSequence([self._seed, epoch, stream]).generate_state(1)[0])
+        return int(np.random.SeedSequence([*self._seed, epoch, stream]).generate_state(1)[0])
 
 
 def _give_generators(model: Model) -> None:

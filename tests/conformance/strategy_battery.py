@@ -1,0 +1,200 @@
+"""Train each case alone and under a strategy, and print how far the weights are apart.
+
+Run by test_strategies.py as a program of its own, since a strategy must be there before
+TensorFlow does anything; many cases in one program, since starting one takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt.config.schema import Augment, Step, Train
+from tfopt.config.strategy import Strategy as Settings
+from tfopt.data.arrays import ArraySplit
+from tfopt.legacy_keras import Model, keras
+from tfopt.stages import make_pass, step_context, training_copy
+from tfopt.strategies.base import open_strategy
+from tfopt.strategies.place import find_place
+from tfopt.strategies.single import Single
+from tfopt.training.loop import FitJob, fit
+from tfopt.training.task import read_task
+
+ROWS, BATCH, CLASSES = 45, 8, 3  # the last batch has five rows
+RATE = {"schedule": "constant", "peak": 0.05}
+
+
+class Silent:
+    """A reporter for nobody."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def pictures(*layers: Any, frozen: bool = True) -> Model:
+    keras.utils.set_random_seed(3)
+    image = keras.Input((6, 6, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv", kernel_regularizer="l2")(image)
+    norm = keras.layers.BatchNormalization(name="norm")
+    x = keras.layers.ReLU(name="relu")(norm(x))
+    norm.trainable = not frozen
+    x = keras.layers.Dense(8, activation="tanh", name="hidden")(keras.layers.Flatten()(x))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(image, keras.layers.Dense(CLASSES, name="logits")(x))
+
+
+def words() -> Model:
+    keras.utils.set_random_seed(3)
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(20, 5, name="table")(tokens)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(tokens, keras.layers.Dense(CLASSES, name="logits")(x))
+
+
+def image_split() -> ArraySplit:
+    draws = np.random.default_rng(0)
+    labels = draws.integers(0, CLASSES, ROWS)
+    images = draws.normal(size=(ROWS, 6, 6, 1)) + labels[:, None, None, None]
+    weights = draws.uniform(0.5, 1.5, ROWS).astype(np.float32)
+    return ArraySplit(images.astype(np.float32), labels.astype(np.int64), weights)
+
+
+def token_split() -> ArraySplit:
+    draws = np.random.default_rng(0)
+    tokens = draws.integers(0, 20, (ROWS, 6)).astype(np.int32)
+    return ArraySplit(tokens, (tokens.sum(axis=1) % CLASSES).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and how far the result may be from that of one process."""
+
+    limit: float
+    make: Callable[[], Model] = pictures
+    split: Callable[[], ArraySplit] = image_split
+    train: Any = None
+    step: Any = None
+    augment: Augment = Augment()
+
+
+CASES = {
+    "sgd": Case(1e-6, train={"optimizer": {"name": "sgd", "momentum": 0.9}}),
+    "adam": Case(1e-5, train={"optimizer": "adam", "learning_rate": 1e-2}),
+    "adamw": Case(
+        1e-5,
+        train={"optimizer": {"name": "adamw", "weight_decay": 0.01}, "learning_rate": 1e-2},
+    ),
+    "ema": Case(1e-6, train={"optimizer": {"name": "sgd", "ema": 0.5}}),
+    "global norm": Case(1e-6, train={"optimizer": "sgd", "gradient_clip": {"global_norm": 0.1}}),
+    "value": Case(1e-6, train={"optimizer": "sgd", "gradient_clip": {"value": 0.01}}),
+    "plateau": Case(
+        1e-6,
+        train={
+            "optimizer": "sgd",
+            "epochs": 3,
+            "learning_rate": {"schedule": "plateau", "peak": 0.5, "patience": 1},
+        },
+    ),
+    "augmented": Case(
+        1e-6, train={"optimizer": "sgd"}, augment=Augment(shift=0.2, rotate_degrees=20, noise=0.1)
+    ),
+    "sparse": Case(1e-6, make=words, split=token_split, train={"optimizer": "sgd"}),
+    "sparse adam": Case(
+        1e-5, make=words, split=token_split, train={"optimizer": "adam", "learning_rate": 1e-2}
+    ),
+    "prune": Case(1e-6, step={"prune": {"sparsity": 0.7, "epochs": 2, "optimizer": "sgd"}}),
+    "cluster": Case(1e-6, step={"cluster": {"clusters": 4, "epochs": 2, "optimizer": "sgd"}}),
+}
+# Batch statistics and observed ranges are those of a replica's own rows; ranks agree all the same.
+LOOSE = {
+    "norm": Case(
+        0.5, make=lambda: pictures(frozen=False), train={"optimizer": "sgd", "learning_rate": 0.01}
+    ),
+    "dropout": Case(
+        0.5,
+        make=lambda: pictures(keras.layers.Dropout(0.5)),
+        train={"optimizer": "sgd", "learning_rate": 0.01},
+    ),
+    "quantize": Case(
+        0.1,
+        step={
+            "quantize": {
+                "epochs": 2,
+                "optimizer": "sgd",
+                "learning_rate": 0.01,
+                "calibration_examples": 40,
+            }
+        },
+    ),
+}
+
+
+def run(case: Case, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
+    """Return the weights before and after, and the epoch logs."""
+    plain, split = case.make(), case.split()
+    if case.step is None:
+        settings: Any = Train(**{"epochs": 2, "learning_rate": RATE, **case.train})
+        model = plain
+    else:
+        step = Step(**{name: {"learning_rate": RATE, **own} for name, own in case.step.items()})
+        settings = step.settings
+        context = step_context(split, settings, batch_size=BATCH, seed=1)
+        model = make_pass(step).wrap(plain, context)
+    before = model.get_weights()
+    trained, bring_back = training_copy(model, strategy)
+    job = FitJob(
+        model=trained,
+        train=split,
+        validation=split.take(21),
+        settings=settings,
+        task=read_task(plain, split, classes=CLASSES),
+        batch_size=BATCH,
+        augment=case.augment,
+        seed=5,
+        callbacks=make_pass(step).callbacks() if case.step else (),
+        strategy=strategy,
+    )
+    history = fit(job, Silent())  # type: ignore[arg-type]  # says nothing
+    bring_back()
+    if case.step is not None:
+        make_pass(step).measure(plain, make_pass(step).unwrap(model), context)
+    return before, model.get_weights(), history
+
+
+def furthest(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
+
+
+def main() -> None:
+    settings = Settings(**json.loads(sys.argv[1]))
+    names = sys.argv[2:] or [*CASES, *LOOSE]
+    strategy = open_strategy(settings, find_place(os.environ))
+    tf.config.experimental.enable_op_determinism()
+    found: dict[str, Any] = {}
+    for name in names:
+        case = {**CASES, **LOOSE}[name]
+        _, alone, history = run(case, Single())
+        before, together, logs = run(case, strategy)
+        found[name] = {
+            "limit": case.limit,
+            "apart": furthest(alone, together),
+            "moved": furthest(before, together),
+            "logs": {key: (history[key], logs[key]) for key in history},
+            "weights": [float(np.sum(w, dtype=np.float64)) for w in together],
+        }
+    ranks = strategy.gather(found)
+    strategy.close()
+    if strategy.rank == 0:
+        sys.stdout.write("\n" + json.dumps({"replicas": strategy.replicas, "ranks": ranks}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

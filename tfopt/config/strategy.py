@@ -1,0 +1,42 @@
+"""How training is spread over devices and processes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tfopt.config.section import Section
+
+StrategyKind = Literal["auto", "single", "mirrored", "multi_worker"]
+
+
+class Strategy(Section):
+    """How training is spread; the global batch is ``data.batch_size`` whatever is chosen.
+
+    Attributes:
+        kind: ``single``: one process on one device. ``mirrored``: one process on several
+            devices. ``multi_worker``: several processes, by tf.distribute and
+            ``TF_CONFIG``. ``auto`` takes what the process was started by, or ``single``.
+        devices: Devices of ``mirrored``: GPUs, or as many logical CPUs where there are none;
+            None takes every GPU.
+        learning_rate_scaling: What the learning rates of all stages are multiplied by:
+            ``linear`` by the number of replicas, ``sqrt`` by its square root. The global
+            batch is the recipe's own number, so ``none`` gives the model of one process.
+    """
+
+    kind: StrategyKind = "auto"
+    devices: int | None = Field(None, ge=1)
+    learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+
+    @model_validator(mode="after")
+    def _devices_are_mirrored(self) -> Strategy:
+        if self.devices is not None and self.kind != "mirrored":
+            raise ValueError(f"devices is for kind 'mirrored'; this is {self.kind!r}")
+        return self
+
+    def rate_factor(self, replicas: int) -> float:
+        """Return what learning rates are multiplied by."""
+        return {"none": 1.0, "linear": float(replicas), "sqrt": replicas**0.5}[
+            self.learning_rate_scaling
+        ]

@@ -1,0 +1,142 @@
+"""The contract of a strategy: who this process is, and how processes and replicas agree.
+
+Only a strategy knows rank and size. What the chief does alone is reading and writing files;
+every exchange is made by all processes, so none stands in a branch of the chief's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from tfopt.config.strategy import Strategy as Settings
+from tfopt.errors import ExitCode, RankFailed, TfoptError
+from tfopt.registry import resolve
+from tfopt.strategies.place import Place, choose_kind
+
+STRATEGIES: Mapping[str, str] = {
+    "single": "tfopt.strategies.single:open_single",
+    "mirrored": "tfopt.strategies.tf_native:open_mirrored",
+    "multi_worker": "tfopt.strategies.tf_native:open_multi_worker",
+}
+"""Kind to a function from settings and place to the strategy."""
+
+
+class Strategy(Protocol):
+    """How one model is trained on many replicas.
+
+    Attributes:
+        name: Its kind.
+        rank: Number of this process, from 0; the chief is 0.
+        size: Number of processes.
+        replicas: Number of model replicas in all processes.
+        local_replicas: Those in this process; they have consecutive numbers, and each
+            process has as many.
+        copies: Whether a model that is to be trained must be made inside ``scope()``.
+        random_stream: Number that tells the random draws of this process from those of
+            the others; 0 where the strategy tells replicas apart by itself.
+    """
+
+    name: str
+    rank: int
+    size: int
+    replicas: int
+    local_replicas: int
+    copies: bool
+    random_stream: int
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Return the context in which a model is made, compiled and trained."""
+
+    def distribute(self, batches: Any) -> Any:
+        """Return what ``fit`` takes for this process's part of every batch.
+
+        Args:
+            batches: A dataset of the batches of one replica; with several replicas here,
+                theirs in turns.
+        """
+
+    def whole(self, batches: Any) -> Any:
+        """Return what ``fit`` takes to judge epochs by all rows, the same in every process.
+
+        Args:
+            batches: A dataset of undivided batches.
+        """
+
+    def optimizer(self, optimizer: Any) -> Any:
+        """Return an optimizer that averages the gradients of all replicas."""
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the logs of an epoch, averaged where each process has its own."""
+
+    def settle(self, model: Any) -> None:
+        """Give all replicas the mean of their moving averages, before anything reads them."""
+
+    def copies_of(self, variable: Any) -> Sequence[Any]:
+        """Return the copies of a variable that the replicas of this process hold."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gave, by rank. It waits for all of them.
+
+        Args:
+            value: Anything that can be pickled.
+        """
+
+    def from_chief(self, value: Any) -> Any:
+        """Return the chief's value on every process. It waits for the chief.
+
+        Args:
+            value: Anything that can be pickled; the others' is ignored.
+        """
+
+    def close(self) -> None:
+        """Leave the run, in good order."""
+
+
+def open_strategy(settings: Settings, place: Place) -> Strategy:
+    """Return the strategy of a run; call it before TensorFlow does anything.
+
+    Args:
+        settings: The recipe's section.
+        place: Where this process stands.
+
+    Raises:
+        InputError: If settings, launcher and devices contradict each other.
+        BackendMissing: If a package is not installed.
+    """
+    kind = choose_kind(settings, place)
+    strategy: Strategy = resolve(STRATEGIES, "strategy", kind)(settings, place)
+    return strategy
+
+
+def is_chief(strategy: Strategy) -> bool:
+    """Return whether this process writes the files of the run."""
+    return strategy.rank == 0
+
+
+@contextmanager
+def agreed(strategy: Strategy) -> Iterator[None]:
+    """Make an error of one process the error of all.
+
+    No process may exchange anything with the others inside the block: one that failed
+    would not take part.
+
+    Raises:
+        RankFailed: If another process raised a ``TfoptError`` in its block.
+    """
+    error: TfoptError | None = None
+    try:
+        yield
+    except TfoptError as raised:
+        error = raised
+    told = None if error is None else (str(error), int(error.exit_code))
+    found = strategy.gather(told)
+    if error is not None:
+        raise error
+    for rank, other in enumerate(found):
+        if other is not None:
+            text, code = other
+            raise RankFailed(
+                f"Rank {rank} of {strategy.size} failed: {text}", exit_code=ExitCode(code)
+            )

@@ -1,0 +1,113 @@
+"""Which process this is among those that a launcher started; imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfopt.config.strategy import Strategy
+from tfopt.errors import InputError
+
+_HOROVOD = ("HOROVOD_RANK", "HOROVOD_SIZE")
+_MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+_CLUSTER = "TF_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One process among those of a run.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: Number of processes.
+        launcher: What started them: ``horovodrun``, ``mpirun``, ``TF_CONFIG``, or empty.
+    """
+
+    rank: int = 0
+    size: int = 1
+    launcher: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Return the strategy that goes with the launcher."""
+        if self.launcher == _CLUSTER:
+            return "multi_worker"
+        return "horovod" if self.launcher else "single"
+
+
+def find_place(environment: Mapping[str, str]) -> Place:
+    """Return where this process stands, from the variables that launchers set.
+
+    Args:
+        environment: The process's environment.
+
+    Raises:
+        InputError: If a variable does not say what it should.
+    """
+    pairs = [("horovodrun", _HOROVOD), *(("mpirun", pair) for pair in _MPI)]
+    for launcher, (rank, size) in pairs:
+        if rank in environment:
+            return _place(launcher, environment[rank], environment.get(size, "1"))
+    if environment.get(_CLUSTER):
+        return _in_cluster(environment[_CLUSTER])
+    return Place()
+
+
+def choose_kind(settings: Strategy, place: Place) -> str:
+    """Return the strategy of a run, which must fit how its processes were started.
+
+    Args:
+        settings: The recipe's section.
+        place: Where this process stands.
+
+    Raises:
+        InputError: If they contradict each other: processes that do not know of each
+            other would train alone, and write over each other's files.
+    """
+    kind = place.kind if settings.kind == "auto" else settings.kind
+    if kind == "multi_worker" and place.launcher != _CLUSTER:
+        raise InputError(
+            f"strategy.kind is 'multi_worker', but {_started(place)}, and TF_CONFIG names no "
+            "workers. Set it on every worker, or strategy.kind to auto."
+        )
+    if kind in ("single", "mirrored") and place.size > 1:
+        raise InputError(
+            f"strategy.kind is {kind!r}, but {_started(place)}: each would train alone. Set "
+            f"strategy.kind to auto or {place.kind!r}, or start one process."
+        )
+    return kind
+
+
+def _started(place: Place) -> str:
+    if not place.launcher:
+        return "this process was started alone"
+    number = f"{place.size} process{'' if place.size == 1 else 'es'}"
+    return f"{place.launcher} started {number} (this is rank {place.rank})"
+
+
+def _place(launcher: str, rank: str, size: str) -> Place:
+    if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
+        raise InputError(
+            f"{launcher} says that this is rank {rank!r} of {size!r} processes, which is "
+            "impossible. Start the run again, or unset its variables."
+        )
+    return Place(int(rank), int(size), launcher)
+
+
+def _in_cluster(text: str) -> Place:
+    """Return the place that ``TF_CONFIG`` gives: the chief is rank 0, then the workers."""
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        chiefs, workers = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
+        kind, index = task["type"], int(task["index"])
+        rank = {"chief": index, "worker": chiefs + index}[kind]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"TF_CONFIG does not describe a chief or worker of a cluster ({error!r}). It is JSON "
+            'like {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": '
+            '"worker", "index": 0}}. Received: '
+            f"{text:.300}"
+        ) from error
+    return _place(_CLUSTER, str(rank), str(chiefs + workers))
