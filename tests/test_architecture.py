@@ -39,7 +39,7 @@ LAYERS = (
     {"stages"},
     {"emulation"},
     {"exports"},
-    {"pipeline", "single", "conversion", "doctor", "forecast"},
+    {"pipeline", "single", "conversion", "doctor", "fine_tuning", "forecast"},
     {"plan", "api"},
     {"cli"},
     {"__main__", "__init__"},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
     from tfopt.api import export_litert as export_litert
+    from tfopt.api import fine_tune as fine_tune
     from tfopt.api import initialization_of as initialization_of
     from tfopt.api import load as load
     from tfopt.api import load_transformer as load_transformer
@@ -34,6 +35,7 @@ _FUNCTIONS = (
     "cluster",
     "conversion_of",
     "export_litert",
+    "fine_tune",
     "initialization_of",
     "load",
     "load_transformer",

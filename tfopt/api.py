@@ -31,6 +31,7 @@ from tfopt.distillation.distiller import Distiller
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.exports import ExportJob, make_and_measure
+from tfopt.fine_tuning import LARGEST_SEED, fine_tune
 from tfopt.legacy_keras import Model, is_keras3
 from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model, save_model
@@ -41,6 +42,7 @@ from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
+from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
 from tfopt.verdict import meets_gate
@@ -52,6 +54,7 @@ __all__ = [
     "cluster",
     "conversion_of",
     "export_litert",
+    "fine_tune",
     "initialization_of",
     "load",
     "load_transformer",
@@ -63,8 +66,6 @@ __all__ = [
     "to_keras3",
     "to_tf_keras",
 ]
-
-_LARGEST_SEED = 2**31 - 1
 
 
 def load(
@@ -387,15 +388,10 @@ def _in_kind(model: Any, train: Any, step: Step, how: _Training) -> Any:
 
 def _compress(model: Model, train: Any, step: Step, how: _Training) -> Model:
     require_unwrapped(model, step=step.name)
-    if not 0 <= how.seed <= _LARGEST_SEED:
-        raise InputError(f"seed must be from 0 to {_LARGEST_SEED}. Received: {how.seed}.")
-    split = split_from(train, what="training data")
-    if not split.has_labels:
-        raise DataError("The training data has no labels. Give a tuple (x, y), or a dataset of it.")
-    require_inputs(model, split, what="training data")
-    split, classes = as_class_numbers(split, task=_task_of(model, split), what="training data")
+    if not 0 <= how.seed <= LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {LARGEST_SEED}. Received: {how.seed}.")
+    split, task = labelled_split(model, train)
     compression = make_pass(step)
-    task = read_task(model, split, classes=classes)
     context = step_context(split, step.settings, batch_size=how.batch_size, seed=how.seed)
     wrapped = compression.wrap(model, context)
     job = FitJob(
@@ -441,21 +437,6 @@ def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, TaskMetric 
     require_inputs(model, split, what="evaluation data")
     if not split.has_labels or len(model.outputs) != 1:
         return split, None
-    task = _task_of(model, split)
+    task = task_of(model, split)
     labelled, classes = as_class_numbers(split, task=task, what="evaluation data")
     return labelled, read_task(model, labelled, classes=classes).metric
-
-
-def _task_of(model: Model, split: Split) -> Literal["auto", "classification", "regression"]:
-    """Return what labels must be for a model, where its output settles that.
-
-    Class numbers are often stored as floats, and amounts as whole numbers.
-    """
-    output, labels = model.outputs[0].shape, split.label_spec
-    if len(model.outputs) != 1 or labels is None or not hasattr(labels, "shape"):
-        return "auto"
-    if output[-1] == 1:
-        numbers = split.class_numbers
-        return "auto" if numbers is None or numbers.max(initial=0) <= 1 else "regression"
-    is_number_each = labels.shape.rank == output.rank - 2 or labels.shape[-1] == 1
-    return "classification" if is_number_each else "auto"

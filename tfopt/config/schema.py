@@ -28,6 +28,7 @@ from tfopt.config.fit import (
     StepRate,
     Train,
 )
+from tfopt.config.head import Head
 from tfopt.config.section import Section
 from tfopt.config.strategy import Strategy
 from tfopt.config.text import Text
@@ -196,6 +197,7 @@ class Model(Section):
         arguments: Keyword arguments for the builder.
         initializer: Kernel initializer of the built-in builders.
         preprocess: Layers put before the model.
+        head: A new head in place of the model's own.
     """
 
     builder: str | None = None
@@ -204,6 +206,7 @@ class Model(Section):
     arguments: dict[str, Any] = Field(default_factory=dict)
     initializer: Initializer | None = None
     preprocess: Preprocess | None = None
+    head: Head | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:

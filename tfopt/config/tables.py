@@ -39,6 +39,7 @@ BUILDERS: Mapping[str, str] = {
     "resnet8": "tfopt.models.tiny:resnet8",
     "dscnn": "tfopt.models.tiny:dscnn",
     "mobilenet_v2": "tfopt.models.mobilenet:mobilenet_v2",
+    "keras_application": "tfopt.models.applications:keras_application",
     "bert": "tfopt.models.transformers.build:bert",
     "gpt2": "tfopt.models.transformers.build:gpt2",
 }

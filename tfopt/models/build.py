@@ -12,6 +12,7 @@ from tfopt.config import schema
 from tfopt.config.tables import BUILDERS
 from tfopt.errors import InputError, ModelError, TfoptError
 from tfopt.legacy_keras import Model, is_keras3, require_model
+from tfopt.models.head import with_head
 from tfopt.models.load import load_model
 from tfopt.models.preprocess import preprocessed_shape, with_preprocessing
 from tfopt.registry import did_you_mean, import_dotted, resolve
@@ -52,10 +53,12 @@ def build_model(
     else:
         offered = {"input_shape": inner_shape, "classes": classes, "seed": seed}
         model = _built(settings, offered)
-    if preprocess is None:
-        return model
-    whole = with_preprocessing(model, preprocess, input_shape)
-    if was_converted(model):
+    whole = model
+    if settings.head is not None:
+        whole = with_head(whole, settings.head, classes=classes)
+    if preprocess is not None:
+        whole = with_preprocessing(whole, preprocess, input_shape)
+    if whole is not model and was_converted(model):
         # It still is of Keras 3, but no longer of that architecture.
         remember(whole, conversion_of(model), None)
     return whole
