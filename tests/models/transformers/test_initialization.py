@@ -81,7 +81,10 @@ _KEY = "bert.encoder.layer.0.attention.self.key.weight"
     ("damage", "message"),
     [
         ({"drop": (_KEY,)}, f"missing {_KEY}"),
-        ({"tensors": {_KEY: np.zeros((24, 20), np.float32)}}, f"{_KEY} is for .20, 24., where"),
+        (
+            {"tensors": {_KEY: np.zeros((24, 20), np.float32)}},
+            f"{_KEY} is for weights of ..20, 24., .24,.., where",
+        ),
         ({"tensors": {"bert.extra": np.zeros(2, np.float32)}}, "nothing takes bert.extra"),
         (
             {"tensors": {"bert.encoder.layer.2.output.dense.bias": np.zeros(24, np.float32)}},
@@ -95,7 +98,7 @@ _KEY = "bert.encoder.layer.0.attention.self.key.weight"
             {"drop": ("cls.predictions.transform.dense.bias",)},
             "missing cls.predictions.transform.dense.bias",
         ),
-        ({"config": {"vocab_size": 61}}, "the table of tokens is .60, 24., not .61, 24."),
+        ({"config": {"vocab_size": 61}}, "word_embeddings.weight is for weights of ..60, 24.."),
         (
             {"config": {"num_hidden_layers": 3}},
             "missing bert.encoder.layer.2.attention.self.query.weight",
@@ -151,18 +154,23 @@ def test_a_narrower_model_names_what_it_could_not_take(data: Path) -> None:
     assert closeness > 0.9
 
 
-def test_fewer_heads_or_a_narrower_inside_keep_the_rest(data: Path) -> None:
+def test_fewer_heads_keep_the_rest(data: Path) -> None:
     record = tfopt.initialization_of(tfopt.load_transformer(data / "bert", classes=2, heads=2))
     assert {name.split("_", 2)[2] for name in record.new if name != "classifier"} == {
         *("attention_query", "attention_key", "attention_value", "attention_output")
     }
     assert record.new["layer_0_attention_key"] == "2 heads, where the pretrained model has 4"
-    narrow = tfopt.load_transformer(data / "bert", classes=2, intermediate=20)
-    new = set(tfopt.initialization_of(narrow).new)
-    assert new == {
-        "classifier",
-        *(f"layer_{n}_{part}" for n in (0, 1) for part in ("intermediate", "output")),
-    }
+
+
+@pytest.mark.parametrize("part", ["intermediate", "output"])
+def test_a_misshaped_tensor_is_an_error_in_a_narrower_model_too(
+    damaged: Callable[..., Path], part: str
+) -> None:
+    name = f"bert.encoder.layer.0.{part}.dense.weight"
+    folder = damaged(tensors={name: np.zeros((30, 30), np.float32)})
+    for shape in ({"intermediate": 20}, {"hidden": 12}, {}):
+        with pytest.raises(ModelError, match=f"config.json: {name} is for weights of ..30, 30."):
+            tfopt.load_transformer(folder, classes=2, **shape)
 
 
 def test_factors_of_a_table_of_lower_rank_are_finite() -> None:

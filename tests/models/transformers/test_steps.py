@@ -53,7 +53,7 @@ def test_quantized_without_training(classifier: Any, rows: Any) -> None:
     assert 0 < error < 0.1 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("precision", ["float16", "dynamic", "int8"])
+@pytest.mark.parametrize("precision", ["dynamic", "int8"])
 def test_exported(classifier: Any, rows: Any, tmp_path: Path, precision: Any) -> None:
     made = tfopt.export_litert(
         classifier,

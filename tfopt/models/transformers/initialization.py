@@ -17,6 +17,7 @@ from tfopt.models.transformers.names import (
     TIED,
     Source,
     block_of,
+    meant_shapes,
     prefix_of,
     reason_unused,
     sources,
@@ -142,22 +143,36 @@ class _Loading:
                 self._new[name] = "the pretrained model has no such head"
             return
         self._used.update(found)
-        arrays = [self._tensors[tensor] for tensor in found]
-        shapes = [tuple(variable.shape) for variable in layer.weights]
-        stored = [_shape(entry, tensor) for tensor in arrays]
-        if name == "word_embeddings" and stored[0] != shapes[0]:
-            self._derive_table(layer, arrays[0])
-        elif self._loses_neurons(name, stored, shapes):
-            self._wide[name] = [_value(entry, tensor) for tensor in arrays]
-        elif reason := self._reason_new(name, stored, shapes):
-            self._new[name] = reason
-        elif stored != shapes:
+        tensors = [self._tensors[tensor] for tensor in found]
+        stored = [_shape(entry, tensor) for tensor in tensors]
+        meant = meant_shapes(name, entry, self._source.config)
+        if stored != meant:
             self._problems.append(
-                f"{found[0]} is for {stored[0]}, where the config means {shapes[0]}"
+                f"{found[0]} is for weights of {stored}, where the config means {meant}"
             )
         else:
-            layer.set_weights([_value(entry, tensor) for tensor in arrays])
+            self._take(name, entry, tensors)
+
+    def _take(self, name: str, entry: Source, tensors: Sequence[Tensor]) -> None:
+        """Load, derive or leave random a layer whose tensors are as the config means them."""
+        layer, theirs = self._layers[name], self._source.config
+        shapes = [tuple(variable.shape) for variable in layer.weights]
+        stored = [_shape(entry, tensor) for tensor in tensors]
+        is_attention = re.search(r"attention_(query|key|value|output)$", name)
+        is_inner = re.fullmatch(r"layer_\d+_(intermediate|output)", name)
+        if is_attention and self._config.heads != theirs.heads:
+            self._new[name] = (
+                f"{self._config.heads} heads, where the pretrained model has {theirs.heads}"
+            )
+        elif stored == shapes:
+            layer.set_weights([_value(entry, tensor) for tensor in tensors])
             self._loaded.append(name)
+        elif name == "word_embeddings":
+            self._derive_table(layer, tensors[0])
+        elif is_inner and self._config.hidden == theirs.hidden:
+            self._wide[name] = [_value(entry, tensor) for tensor in tensors]
+        else:
+            self._new[name] = f"{shapes[0]}, where the pretrained model has {stored[0]}"
 
     def finish(self, blocks: Sequence[int]) -> Initialization:
         """Return the record.
@@ -203,37 +218,15 @@ class _Loading:
         old = old.replace("LayerNorm.bias", "LayerNorm.beta")
         return old if name not in self._tensors and old in self._tensors else name
 
-    def _reason_new(
-        self, name: str, stored: Sequence[tuple[int, ...]], shapes: Sequence[tuple[int, ...]]
-    ) -> str | None:
-        mine, theirs = self._config, self._source.config
-        if mine.heads != theirs.heads and re.search(r"attention_(query|key|value|output)$", name):
-            return f"{mine.heads} heads, where the pretrained model has {theirs.heads}"
-        is_narrowed = (mine.hidden, mine.intermediate) != (theirs.hidden, theirs.intermediate)
-        if is_narrowed and stored != shapes:
-            return f"{shapes[0]}, where the pretrained model has {stored[0]}"
-        return None
-
-    def _loses_neurons(
-        self, name: str, stored: Sequence[tuple[int, ...]], shapes: Sequence[tuple[int, ...]]
-    ) -> bool:
-        mine, theirs = self._config, self._source.config
-        is_inner = re.search(r"^layer_\d+_(intermediate|output)$", name) is not None
-        return is_inner and mine.hidden == theirs.hidden and stored != shapes
-
     def _derive_neurons(self) -> None:
         """Give narrower feed-forward parts the strongest neurons of the pretrained ones."""
         mine, theirs = self._config.intermediate, self._source.config.intermediate
         for name in [name for name in self._wide if name.endswith("_intermediate")]:
             partner = name.replace("_intermediate", "_output")
+            if partner not in self._wide:
+                continue  # it is among the problems
             kernel, bias = self._wide[name]
             back, offset = self._wide[partner]
-            if kernel.shape[1] != theirs or back.shape[0] != theirs:
-                self._problems.append(
-                    f"{name} and {partner} have {kernel.shape[1]} and {back.shape[0]} neurons, "
-                    f"where the config says {theirs}"
-                )
-                continue
             kept = strongest_neurons(kernel, back, mine)
             self._layers[name].set_weights([kernel[:, kept], bias[kept]])
             self._layers[partner].set_weights([back[kept], offset])
@@ -242,13 +235,9 @@ class _Loading:
 
     def _derive_table(self, layer: Any, tensor: Tensor) -> None:
         """Give the table of tokens the main directions of the pretrained one."""
-        theirs = (self._source.config.vocabulary, self._source.config.hidden)
-        rows, width = layer.embeddings.shape
-        if tensor.shape != theirs or rows != theirs[0]:
-            self._problems.append(f"the table of tokens is {tensor.shape}, not {theirs}")
-            return
+        width = layer.embeddings.shape[1]
         words, back = factorise(tensor.read(), width)
-        how = f"rank {width} of the pretrained table {theirs}, by singular values"
+        how = f"rank {width} of the pretrained table {tensor.shape}, by singular values"
         self._derived["word_embeddings"] = how
         projection = self._layers.get("word_embeddings_projection")
         if projection is None:
@@ -284,7 +273,7 @@ def _shape(entry: Source, tensor: Tensor) -> tuple[int, ...]:
         return (shape[1], shape[0])
     if entry.kind == "vector":
         return (*shape, 1)
-    if entry.third is not None:
+    if entry.third is not None and shape[-1] % 3 == 0:
         return (*shape[:-1], shape[-1] // 3)
     return shape
 

@@ -138,6 +138,33 @@ def sources(config: TransformerConfig, blocks: Iterable[int]) -> Iterator[tuple[
         yield layer, source, False
 
 
+def meant_shapes(layer: str, source: Source, config: TransformerConfig) -> list[tuple[int, ...]]:
+    """Return the shapes of a layer's weights in the pretrained model, as its config means them.
+
+    Args:
+        layer: Name of the layer.
+        source: Where its weights come from.
+        config: The shape of the pretrained model.
+    """
+    hidden = config.hidden
+    if source.kind == "norm":
+        return [(hidden,), (hidden,)]
+    if source.kind == "vector":
+        return [(config.vocabulary, 1)]
+    if source.kind == "table":
+        rows = {
+            "word_embeddings": config.vocabulary,
+            "position_embeddings": config.positions,
+            "token_type_embeddings": config.token_types,
+        }
+        return [(rows[layer], hidden)]
+    if re.fullmatch(r"layer_\d+_intermediate", layer):
+        return [(hidden, config.intermediate), (config.intermediate,)]
+    if re.fullmatch(r"layer_\d+_output", layer):
+        return [(config.intermediate, hidden), (hidden,)]
+    return [(hidden, hidden), (hidden,)]
+
+
 def prefix_of(family: Family, names: Iterable[str]) -> str:
     """Return what stands before the names of the body's tensors.
 
