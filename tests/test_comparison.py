@@ -112,3 +112,45 @@ def test_scores_must_be_one_a_row(shapes: tuple[tuple[int, ...], tuple[int, ...]
 def test_scores_that_are_not_numbers_have_no_drop() -> None:
     with pytest.raises(VerificationError, match="1 of 2 scores of the candidate are NaN"):
         paired_drop(np.ones(2), np.array([1.0, math.nan]))
+
+
+def share(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def test_sums_are_resampled_as_scores_are() -> None:
+    generator = np.random.default_rng(1)
+    reference = generator.random(300)
+    candidate = np.clip(reference - 0.05 + 0.1 * generator.normal(size=300), 0, 1)
+    plain = paired_drop(reference, candidate)
+    ones = np.ones(300)
+    summed = paired_drop(
+        np.stack([reference, ones], 1), np.stack([candidate, ones], 1), of_sums=share
+    )
+    assert summed.value == pytest.approx(plain.value)
+    assert (summed.low, summed.high) == pytest.approx((plain.low, plain.high))
+    turned = paired_drop(
+        np.stack([candidate, ones], 1), np.stack([reference, ones], 1), of_sums=share,
+        higher_is_better=False,
+    )  # fmt: skip
+    assert turned.value == pytest.approx(plain.value)
+
+
+def test_the_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(2)
+    held = 0
+    for _ in range(40):
+        size = generator.integers(1, 9, 150)
+        first, second = (generator.binomial(size, chance) for chance in (0.8, 0.7))
+        drop = paired_drop(
+            np.stack([first, size], 1).astype(float),
+            np.stack([second, size], 1).astype(float),
+            of_sums=share,
+        )
+        held += drop.low <= 0.1 <= drop.high
+    assert 33 <= held <= 40
+
+
+def test_sums_need_to_know_their_metric() -> None:
+    with pytest.raises(VerificationError, match="one score a row"):
+        paired_drop(np.ones((3, 2)), np.ones((3, 2)))

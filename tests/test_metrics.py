@@ -18,7 +18,6 @@ HITS: dict[str, tuple[TaskMetric, Any, Any, list[float]]] = {
     "one-hot": (ACCURACY, OUTPUTS, np.eye(3)[[1, 1, 2]], [1, 0, 1]),
     "probability": (ACCURACY, np.array([[0.6], [0.4]]), np.array([1, 1]), [1, 0]),
     "logit": (LOGITS, np.array([[0.4], [-1]]), np.array([1, 1]), [1, 0]),
-    "sequence": (ACCURACY, np.eye(3)[[[0, 1], [2, 2]]], np.array([[0, 1], [2, 0]]), [1, 0.5]),
     "top five": (
         TaskMetric("top_5_accuracy"),
         np.array([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1]]),
@@ -83,3 +82,52 @@ def test_direction() -> None:
     assert ACCURACY.higher_is_better
     assert TaskMetric("top_5_accuracy").higher_is_better
     assert not TaskMetric("mean_squared_error").higher_is_better
+
+
+SEQUENCE = np.eye(6)[[[0, 1, 5], [2, 2, 5]]]
+TAGS = np.array([[0, 1, -100], [2, 0, -1]])
+
+
+def test_positions_count_unless_their_label_is_negative() -> None:
+    rows = ACCURACY.rows(SEQUENCE, TAGS)
+    assert rows.tolist() == [[2.0, 2.0], [1.0, 2.0]]
+    assert ACCURACY.value(rows) == 0.75
+    top = TaskMetric("top_5_accuracy")
+    assert top.rows(SEQUENCE, TAGS).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert ACCURACY.rows(SEQUENCE[..., None, :], TAGS[..., None]).tolist() == rows.tolist()
+    with pytest.raises(DataError, match="every label is negative"):
+        ACCURACY.value(ACCURACY.rows(SEQUENCE, np.full((2, 3), -100)))
+
+
+def test_the_value_of_scores_is_their_mean() -> None:
+    assert ACCURACY.value(ACCURACY.rows(OUTPUTS, np.array([1, 1, 2]))) == pytest.approx(2 / 3)
+
+
+def test_macro_f1_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import f1_score
+
+    metric = TaskMetric("macro_f1")
+    draws = np.random.default_rng(0)
+    for classes, present in ((2, 2), (4, 4), (7, 4)):  # classes that do not occur do not count
+        outputs = draws.random((50, classes))
+        outputs[:, present:] = -1
+        labels = draws.integers(0, present, 50)
+        expected = f1_score(labels, outputs.argmax(1), average="macro", zero_division=0)
+        parts = [metric.rows(outputs[n : n + 20], labels[n : n + 20]) for n in (0, 20, 40)]
+        assert metric.value(np.concatenate(parts)) == pytest.approx(expected)
+        assert metric.value(metric.rows(outputs, np.eye(classes)[labels])) == pytest.approx(
+            expected
+        )
+    logits, truth = draws.normal(size=(40, 1)), draws.integers(0, 2, 40)
+    expected = f1_score(truth, logits[:, 0] > 0, average="macro")
+    rows = TaskMetric("macro_f1", threshold=0.0).rows(logits, truth)
+    assert TaskMetric("macro_f1").value(rows) == pytest.approx(expected)
+
+
+def test_macro_f1_of_positions() -> None:
+    from sklearn.metrics import f1_score
+
+    metric = TaskMetric("macro_f1")
+    counted = TAGS >= 0
+    expected = f1_score(TAGS[counted], SEQUENCE.argmax(-1)[counted], average="macro")
+    assert metric.value(metric.rows(SEQUENCE, TAGS)) == pytest.approx(expected)

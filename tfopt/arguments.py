@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.config.load import load_recipe, parse_data, parse_recipe, recipe_to_plain
-from tfopt.config.schema import Data, Recipe
+from tfopt.config.schema import Data, MetricName, Recipe
 from tfopt.errors import InputError
 from tfopt.options import StepArguments
 
@@ -81,6 +81,15 @@ def data_section(data: str | None, config: Path | None) -> Data | None:
     if config is not None:
         return recipe_from(config, None).data
     return None
+
+
+def metric_named(data: str | None, config: Path | None) -> MetricName:
+    """Return the metric of the recipe that gives the data; ``auto`` if none does.
+
+    Raises:
+        InputError: If the recipe has problems.
+    """
+    return "auto" if data is not None or config is None else recipe_from(config, None).metric
 
 
 def safe_name(text: str) -> str:

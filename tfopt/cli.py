@@ -199,17 +199,23 @@ def export(
     trust: TrustOption = False,
 ) -> None:
     """Export a model to a .tflite file, and verify the file."""
-    from tfopt.arguments import data_section
+    from tfopt.arguments import data_section, metric_named
     from tfopt.config.schema import LitertExport
 
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
-    section = data_section(data, config)
+    section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
         from tfopt.single import export_file
 
         path = output or model.with_suffix(".tflite")
         artifact = export_file(
-            model, path, settings=settings, data=section, overwrite=overwrite, trust=trust
+            model,
+            path,
+            settings=settings,
+            data=section,
+            metric=metric,
+            overwrite=overwrite,
+            trust=trust,
         )
         _print_artifact(artifact, stream)
     _check_gate(artifact, max_drop)
@@ -230,14 +236,19 @@ def verify(
     trust: TrustOption = False,
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
-    from tfopt.arguments import data_section
+    from tfopt.arguments import data_section, metric_named
 
-    section = data_section(data, config)
+    section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
         from tfopt.single import verify_file
 
         artifact = verify_file(
-            file, against, data=section, max_relative_error=max_error, trust=trust
+            file,
+            against,
+            data=section,
+            metric=metric,
+            max_relative_error=max_error,
+            trust=trust,
         )
         _print_artifact(artifact, stream)
     _check_gate(artifact, max_drop)

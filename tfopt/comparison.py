@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,20 +105,28 @@ class Drop:
 
 
 def paired_drop(
-    reference: FloatArray, candidate: FloatArray, *, higher_is_better: bool = True
+    reference: FloatArray,
+    candidate: FloatArray,
+    *,
+    higher_is_better: bool = True,
+    of_sums: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None = None,
 ) -> Drop:
-    """Return the drop in the mean score, with a 95% interval for paired rows.
+    """Return the drop of a metric, with a 95% interval for paired rows.
 
     For right-or-wrong scores the interval is the adjusted Wald interval of Bonett and
     Price (2012, "Adjusted Wald confidence interval for a difference of binomial
     proportions based on paired data", J. Educ. Behav. Stat. 37(4)), which stays honest
-    when few rows differ. Other scores use a percentile bootstrap over rows with 10,000
-    resamples and a fixed seed.
+    when few rows differ. Other scores, and metrics of sums over rows, use a percentile
+    bootstrap over rows, the same rows of both sides, with 10,000 resamples and a fixed
+    seed.
 
     Args:
-        reference: Score of each row through the reference, shape ``(rows,)``.
-        candidate: Score of each row through the candidate, shape ``(rows,)``.
-        higher_is_better: Direction of the score.
+        reference: Score of each row through the reference, shape ``(rows,)``, or what each
+            row adds to sums, shape ``(rows, sums)``.
+        candidate: The same through the candidate.
+        higher_is_better: Direction of the metric.
+        of_sums: From sums of shape ``(..., sums)`` to the metric, shape ``(...)``; needed
+            where rows add to sums.
 
     Returns:
         The drop and its interval.
@@ -129,7 +138,12 @@ def paired_drop(
         >>> paired_drop(np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])).value
         0.25
     """
-    if reference.shape != candidate.shape or reference.ndim != 1 or reference.size == 0:
+    dimensions = 1 if of_sums is None else 2
+    if (
+        reference.shape != candidate.shape
+        or reference.size == 0
+        or reference.ndim not in (1, dimensions)
+    ):
         raise VerificationError(
             "A paired comparison needs one score a row from both sides. Received: "
             f"{reference.shape} and {candidate.shape}."
@@ -141,13 +155,40 @@ def paired_drop(
                 f"{bad} of {scores.size} scores of the {side} are NaN or infinite, so there is no "
                 "drop to speak of."
             )
-    worse = (reference - candidate).astype(np.float64)
-    if not higher_is_better:
-        worse = -worse
+    sign = 1.0 if higher_is_better else -1.0
+    if reference.ndim == 2 and of_sums is not None:
+        return _drop_of_sums(reference, candidate, sign, of_sums)
+    worse = sign * (reference - candidate).astype(np.float64)
     value = float(worse.mean())
     binary = set(np.unique(reference)) | set(np.unique(candidate)) <= {0.0, 1.0}
     low, high = _bonett_price(worse) if binary else _bootstrap(worse)
     return Drop(value=value, low=low, high=high)
+
+
+def _drop_of_sums(
+    reference: FloatArray,
+    candidate: FloatArray,
+    sign: float,
+    of_sums: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+) -> Drop:
+    """Return the drop of a metric of sums; resamples in which nothing counts are left out."""
+    both = np.concatenate([reference, candidate], axis=1).astype(np.float64)
+    half = reference.shape[1]
+
+    def drop(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(sign * (of_sums(sums[..., :half]) - of_sums(sums[..., half:])))
+
+    generator = np.random.default_rng(0)
+    rows = len(both)
+    block = max(1, 4_000_000 // rows)
+    drops = []
+    for start in range(0, _RESAMPLES, block):
+        size = min(block, _RESAMPLES - start)
+        drawn = generator.integers(0, rows, size=(size, rows)) + rows * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows)
+        drops.append(drop(times.astype(np.float64) @ both))
+    low, high = np.nanquantile(np.concatenate(drops), [0.025, 0.975])
+    return Drop(value=float(drop(both.sum(axis=0))), low=float(low), high=float(high))
 
 
 def _bonett_price(worse: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -39,7 +39,7 @@ class MetricInfo:
     """The task metric every stage and artefact is scored with.
 
     Attributes:
-        name: ``accuracy``, ``top_5_accuracy``, ``mean_squared_error`` or
+        name: ``accuracy``, ``top_5_accuracy``, ``macro_f1``, ``mean_squared_error`` or
             ``mean_absolute_error``.
         higher_is_better: Direction of the metric.
         examples: Rows of the evaluation split.

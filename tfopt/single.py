@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.benchmark.latency import measure_latency
-from tfopt.config.schema import Data, LitertExport
+from tfopt.config.schema import Data, LitertExport, MetricName
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
@@ -28,13 +28,14 @@ _SEED = 0
 _INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")
 
 
-def export_file(
+def export_file(  # noqa: PLR0913  # keyword-only options, each with its own default
     model_path: Path,
     path: Path,
     *,
     settings: LitertExport,
     data: Data | None,
     overwrite: bool,
+    metric: MetricName = "auto",
     trust: bool = False,
 ) -> Artifact:
     """Convert a model file; with data, verify and time the result.
@@ -46,6 +47,7 @@ def export_file(
         data: Where calibration and evaluation rows come from; None for precisions that
             need no calibration, when only the conversion is checked.
         overwrite: Replace an existing file.
+        metric: The metric to score with.
         trust: Whether Python code in the model file may run.
 
     Returns:
@@ -61,13 +63,13 @@ def export_file(
     job = ExportJob(model=model, path=path, settings=settings, overwrite=overwrite)
     if data is None:
         return _without_data(job)
-    bundle, metric = _bundle_for(model, data)
+    bundle, scoring = _bundle_for(model, data, metric)
     job = replace(
         job,
         calibration=bundle.train,
         training=bundle.train,
         evaluation=bundle.evaluation,
-        metric=metric,
+        metric=scoring,
     )
     return make_and_measure(job)
 
@@ -85,6 +87,7 @@ def verify_file(
     *,
     data: Data | None,
     max_relative_error: float | None,
+    metric: MetricName = "auto",
     trust: bool = False,
 ) -> Artifact:
     """Compare a ``.tflite`` file with its source model on all evaluation rows, and time it.
@@ -95,6 +98,7 @@ def verify_file(
         data: Where the evaluation rows come from.
         max_relative_error: Largest allowed output error; by default that of the
             precision the file has.
+        metric: The metric to score with.
         trust: Whether Python code in the model file may run.
 
     Returns:
@@ -108,11 +112,11 @@ def verify_file(
         raise DataError("Give the rows to compare on: --data, or a recipe with --config.")
     open_litert(file)
     model = load_model(model_path, custom_objects=SAVED_OBJECTS, trust=trust)
-    bundle, metric = _bundle_for(model, data)
+    bundle, scoring = _bundle_for(model, data, metric)
     verification = verify_litert(
         file,
         reference=predictor(model),
-        evaluation=Evaluation(batches=_batches(bundle), metric=metric),
+        evaluation=Evaluation(batches=_batches(bundle), metric=scoring),
         precision=precision_of(file),
         max_relative_error=max_relative_error,
         probe=False,
@@ -170,13 +174,15 @@ def artifact_lines(artifact: Artifact) -> list[str]:
     return lines
 
 
-def _bundle_for(model: Model, data: Data) -> tuple[DataBundle, TaskMetric | None]:
+def _bundle_for(
+    model: Model, data: Data, metric: MetricName
+) -> tuple[DataBundle, TaskMetric | None]:
     """Return the data, and the metric; models with several outputs have none."""
     bundle = load_data(data, seed=_SEED)
     require_inputs(model, bundle.evaluation, what="data")
     if len(model.outputs) != 1:
         return bundle, None
-    task = read_task(model, bundle.evaluation, classes=bundle.classes)
+    task = read_task(model, bundle.evaluation, classes=bundle.classes, metric=metric)
     return bundle, task.metric
 
 

@@ -66,7 +66,7 @@ class Run:
         float_key: The same, of the trained float model.
         number: Stages begun so far.
         total: Stages of the run, exports included.
-        baseline_rows: Row scores of the trained float model.
+        baseline_rows: What each row adds to the metric through the trained float model.
         strategy: How training is spread; every process of it runs every stage, and the
             chief alone keeps files.
     """
@@ -92,7 +92,7 @@ class Run:
         if self.recipe.gate is None or not self.baseline_rows.size:
             return None
         direction = -1 if self.task.metric.higher_is_better else 1
-        return float(self.baseline_rows.mean()) + direction * self.recipe.gate.max_drop
+        return self.task.metric.value(self.baseline_rows) + direction * self.recipe.gate.max_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +316,7 @@ def _stage(
             target=target,
         )
         outcome = _make(run, name, make, folder=folder, key=key)
-        baseline = float(run.baseline_rows.mean()) if run.baseline_rows.size else None
+        baseline = run.task.metric.value(run.baseline_rows) if run.baseline_rows.size else None
         run.reporter.stage_done(outcome.result, baseline=baseline, gate=run.gate_value)
     run.last_key = key
     run.stages.append(outcome.result)
@@ -334,7 +334,7 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
         measured = made.measured or Measurement(evidence={}, layers=())
         result = StageResult(
             name=name,
-            metric=float(rows.mean()),
+            metric=run.task.metric.value(rows),
             seconds=time.monotonic() - started,
             evidence={**measured.evidence, **_spread(run.strategy, made.history)},
             layers=measured.layers,

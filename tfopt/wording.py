@@ -48,12 +48,13 @@ def metric_words(name: str | None) -> str:
         >>> metric_words("top_5_accuracy"), metric_words(None)
         ('top-5 accuracy', 'metric')
     """
-    return (name or "metric").replace("top_5", "top-5").replace("_", " ")
+    words = (name or "metric").replace("top_5", "top-5").replace("_f1", "_F1")
+    return words.replace("_", " ")
 
 
 def is_share(metric: MetricInfo | None) -> bool:
     """Return whether the metric is a share, and so is written in percent and points."""
-    return metric is not None and metric.name.endswith("accuracy")
+    return metric is not None and metric.name.endswith(("accuracy", "macro_f1"))
 
 
 def metric_text(value: float | None, metric: MetricInfo | None) -> str:

@@ -69,7 +69,7 @@ Initializer = Literal[
     "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal"
 ]
 MetricName = Literal[
-    "auto", "accuracy", "top_5_accuracy", "mean_squared_error", "mean_absolute_error"
+    "auto", "accuracy", "top_5_accuracy", "macro_f1", "mean_squared_error", "mean_absolute_error"
 ]
 
 

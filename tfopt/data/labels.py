@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfopt.data.checks import Array
 from tfopt.data.split import ArraySplit, Split, StreamSplit
+from tfopt.data.tokens import IGNORED
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 
@@ -22,7 +23,8 @@ _MOST_OBVIOUS_CLASSES = 1000
 def as_class_numbers(split: Split, *, task: Task, what: str) -> tuple[Split, int | None]:
     """Return the split with int64 class numbers, and the number of classes they need.
 
-    One-hot rows and columns of shape ``(rows, 1)`` become ``(rows,)``.
+    One-hot rows and columns of shape ``(rows, 1)`` become ``(rows,)``. Of labels in
+    several positions, those of -100 stay: they neither train nor count.
 
     Args:
         split: Has labels.
@@ -112,7 +114,10 @@ def _numbers(labels: Array) -> Array | None:
         return labels.argmax(axis=1).astype(np.int64)
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         return None
-    if labels.dtype.kind not in "biuf" or labels.min() < 0:
+    if labels.dtype.kind not in "biuf":
+        return None
+    counted = labels[labels != IGNORED] if labels.ndim > 1 else labels
+    if counted.size == 0 or counted.min() < 0:
         return None
     return labels.astype(np.int64)
 
@@ -126,7 +131,7 @@ def _is_unclear(numbers: Array) -> bool:
     """Return whether whole numbers may as well be amounts, or several labels a row."""
     classes = int(numbers.max()) + 1
     is_sparse = classes > _MOST_OBVIOUS_CLASSES and 2 * len(np.unique(numbers)) < classes
-    return is_sparse or (numbers.ndim == 2 and classes <= 2)
+    return is_sparse or (numbers.ndim == 2 and classes <= 2 and numbers.min() >= 0)
 
 
 def _with_numbers(split: Any, numbers: Array) -> Split:
@@ -165,7 +170,9 @@ def _renumbered(split: Split, union: tuple[str, ...]) -> Split:
         return split
     table = np.array([union.index(name) for name in names], np.int64)
     if isinstance(split, ArraySplit):
-        return replace(split, labels=table[split.labels], class_names=union)
+        own = np.asarray(split.labels)
+        renumbered = np.where(own < 0, own, table[np.maximum(own, 0)])
+        return replace(split, labels=renumbered, class_names=union)
     lookup = tf.constant(table)
     changed = _mapped(
         split,

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfopt.config.schema import Text
 from tfopt.data.checks import Array, as_label_arrays, check_lengths
+from tfopt.data.tags import are_tags, are_words, labels_of_tags, tag_numbers, word_rows
 from tfopt.data.tokenizer import Encoded, TextTokenizer, load_tokenizer
 from tfopt.data.tokens import IDS, MASK, TokenSplit, token_inputs
 from tfopt.errors import DataError
@@ -92,8 +93,9 @@ def split_of_texts(
     """Return the token ids of texts, with their labels.
 
     Args:
-        data: ``(texts, labels)``. Texts are strings, or a dict with ``text`` and, for
-            pairs of sentences, ``text_pair``.
+        data: ``(texts, labels)``. Texts are strings; or a dict with ``text`` and, for
+            pairs of sentences, ``text_pair``; or lists of words, whose labels may be lists
+            of one tag a word: it becomes the label of the word's first token.
         tokenizer: The tokenizer.
         settings: The recipe's text section.
         what: How messages name the data.
@@ -108,22 +110,32 @@ def split_of_texts(
             f"{f' of {len(data)}' if isinstance(data, tuple) else ''}."
         )
     rows = text_rows(data[0], what)
-    labels, names = as_label_arrays(data[1], f"{what}: labels")
-    check_lengths({f"{what}: texts": np.empty(len(rows)), f"{what}: labels": labels})
     encoded = list(tokenizer.encode(rows, max_tokens=settings.max_tokens))
+    has_tags = isinstance(rows[0], list) and are_tags(data[1])
+    if has_tags:
+        tags, names = tag_numbers(data[1], rows, what)
+        labels = labels_of_tags(tags, encoded, settings.max_tokens)
+    else:
+        labels, names = as_label_arrays(data[1], f"{what}: labels")
+    check_lengths({f"{what}: texts": np.empty(len(rows)), f"{what}: labels": labels})
     inputs = _padded(encoded, tokenizer, settings.max_tokens, pairs=isinstance(rows[0], tuple))
     whole = np.array([row.whole for row in encoded])
     report = _report(inputs, whole, tokenizer, what)
-    return TokenSplit(inputs, labels, class_names=names, lengths=settings.lengths), report
+    split = TokenSplit(
+        inputs, labels, class_names=names, lengths=settings.lengths, labels_by_token=has_tags
+    )
+    return split, report
 
 
 def text_rows(value: Any, what: str) -> Sequence[Any]:
-    """Return texts as a list of strings, or of pairs of strings.
+    """Return texts as a list of strings, of pairs of strings, or of lists of words.
 
     Raises:
         DataError: If they are of another kind, or one is empty.
     """
     if not isinstance(value, Mapping):
+        if isinstance(value, list | tuple) and value and are_words(value[0]):
+            return word_rows(value, what)
         return _strings(value, what)
     keys = set(value)
     if not {_TEXT} <= keys <= {_TEXT, _PAIR}:

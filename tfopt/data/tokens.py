@@ -18,6 +18,9 @@ from tfopt.data.epochs import EpochPlan, epoch_batches
 IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
 """Names of the inputs of text models, each int32 of shape ``(rows, tokens)``."""
 
+IGNORED = -100
+"""Label of a position that neither trains nor counts, as in Hugging Face data."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenSplit(ArraySplit):

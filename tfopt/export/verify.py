@@ -50,8 +50,8 @@ class Evaluation:
         batches: Returns a new iterator over ``(inputs, labels)``; labels are None where
             there are none. Inputs are what ``LitertModel.predict`` takes.
         metric: Task metric, or None to compare outputs only.
-        baseline_rows: Score of each row through the trained float model, shape
-            ``(rows,)``; None compares with the reference model's own scores.
+        baseline_rows: What each row adds to the metric through the trained float model, as
+            from ``TaskMetric.rows``; None compares with the reference model's own scores.
     """
 
     batches: Callable[[], Iterator[tuple[Any, Any]]]
@@ -66,7 +66,7 @@ class Verification:
     Attributes:
         artifact: The measurements, without latency.
         comparisons: Difference from the reference for each output, by name.
-        rows: Score of each row through the file, shape ``(rows,)``; None without labels.
+        rows: What each row adds to the metric through the file; None without labels.
     """
 
     artifact: Artifact
@@ -260,7 +260,13 @@ def _drop(evaluation: Evaluation, rows: Rows | None, reference_rows: Rows | None
     if rows is None or reference_rows is None or evaluation.metric is None:
         return None
     baseline = reference_rows if evaluation.baseline_rows is None else evaluation.baseline_rows
-    return paired_drop(baseline, rows, higher_is_better=evaluation.metric.higher_is_better)
+    metric = evaluation.metric
+    return paired_drop(
+        baseline,
+        rows,
+        higher_is_better=metric.higher_is_better,
+        of_sums=metric.of_sums if rows.ndim > 1 else None,
+    )
 
 
 def _require_parity(
@@ -299,7 +305,7 @@ def _scored(
         return artifact
     return replace(
         artifact,
-        metric=float(rows.mean()),
+        metric=metric.value(rows),
         metric_name=metric.name,
         drop=drop.value,
         drop_ci95=(drop.low, drop.high),

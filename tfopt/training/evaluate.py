@@ -35,7 +35,7 @@ def predictor(model: Model) -> Callable[[Any], Any]:
 
 
 def row_scores(model: Model, split: Split, metric: TaskMetric) -> npt.NDArray[np.float64]:
-    """Return one score for each row of a split, in order.
+    """Return what each row of a split adds to a metric, in order; see ``TaskMetric.rows``.
 
     Args:
         model: A model with one output.

@@ -12,13 +12,20 @@ from tfopt.config.schema import MetricName, Train
 from tfopt.data.split import Split
 from tfopt.errors import DataError, ModelError, RecipeError
 from tfopt.legacy_keras import Model, keras
-from tfopt.metrics import TaskMetric
+from tfopt.metrics import CLASS_METRICS, TaskMetric
+from tfopt.training.objectives import (
+    MacroF1,
+    PositionAccuracy,
+    PositionCrossentropy,
+    PositionTopFive,
+    SmoothedSparseCrossentropy,
+)
 from tfopt.training.token_ids import require_free_length, require_known_ids
 
 _SOFTMAX = ("softmax", "softmax_v2")  # tf.nn.softmax calls itself softmax_v2
 _PROBABILITIES = (*_SOFTMAX, "sigmoid", "hard_sigmoid")
 _REGRESSION = ("mean_squared_error", "mean_absolute_error", "huber")
-_CLASS_METRICS = ("accuracy", "top_5_accuracy")
+_MOST_F1_CLASSES = 1000
 _SAME_VALUES = (
     keras.layers.Reshape,
     keras.layers.Flatten,
@@ -40,6 +47,9 @@ class Task:
         loss: ``cross_entropy`` or a regression loss.
         label_smoothing: Share of the target moved to all classes, in ``[0, 1)``.
         metric: The reported metric.
+        classes: Number of classes; None for numbers.
+        by_position: Whether there is a class number for each position of an output, such
+            as a token; those below 0 do not count.
     """
 
     kind: str
@@ -48,6 +58,8 @@ class Task:
     loss: str
     label_smoothing: float
     metric: TaskMetric
+    classes: int | None = None
+    by_position: bool = False
 
     def keras_loss(self) -> Any:
         """Return the loss for ``compile``."""
@@ -65,6 +77,8 @@ class Task:
             return keras.losses.CategoricalCrossentropy(
                 from_logits=self.from_logits, label_smoothing=self.label_smoothing
             )
+        if self.by_position:
+            return PositionCrossentropy(self.from_logits, self.label_smoothing)
         if self.label_smoothing:
             return SmoothedSparseCrossentropy(self.from_logits, self.label_smoothing)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=self.from_logits)
@@ -72,6 +86,14 @@ class Task:
     def keras_metrics(self) -> list[Any]:
         """Return the metric for ``compile``, under the name of the task metric."""
         name = self.metric.name
+        if name == "macro_f1":
+            return [
+                MacroF1(name, classes=max(2, self.classes or 0), threshold=self.metric.threshold)
+            ]
+        if self.by_position:
+            return [
+                PositionTopFive(5, name) if name == "top_5_accuracy" else PositionAccuracy(name)
+            ]
         if name == "accuracy" and self.kind == "binary":
             return [keras.metrics.BinaryAccuracy(name, threshold=self.metric.threshold)]
         if name == "accuracy" and self.one_hot:
@@ -85,30 +107,6 @@ class Task:
         if name == "mean_absolute_error":
             return [keras.metrics.MeanAbsoluteError(name)]
         return [keras.metrics.MeanSquaredError(name)]
-
-
-class SmoothedSparseCrossentropy(keras.losses.Loss):
-    """Cross-entropy of class numbers with label smoothing, which Keras 2 has for one-hot only."""
-
-    def __init__(self, from_logits: bool, label_smoothing: float) -> None:  # noqa: FBT001  # like the Keras losses
-        super().__init__(name="smoothed_sparse_crossentropy")
-        self.from_logits = from_logits
-        self.label_smoothing = label_smoothing
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of each row."""
-        y_pred = tf.convert_to_tensor(y_pred)
-        classes = y_pred.shape[-1]
-        labels = tf.cast(y_true, tf.int32)
-        if labels.shape.rank == y_pred.shape.rank:
-            labels = tf.squeeze(labels, -1)
-        one_hot = tf.one_hot(labels, classes, dtype=y_pred.dtype)
-        return keras.losses.categorical_crossentropy(
-            one_hot,
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-        )
 
 
 def read_task(
@@ -146,6 +144,11 @@ def read_task(
             f"Labels must be one array; these are a {type(split.label_spec).__name__} of several."
         )
     kind, one_hot = _kind(model, split.label_spec.shape, classes)
+    if kind == "binary" and split.class_numbers is not None and split.class_numbers.min() < 0:
+        raise DataError(
+            f"Labels below 0, which do not count, need as many outputs as classes; model "
+            f"{model.name!r} has one output. Give it two."
+        )
     from_logits = kind != "numbers" and not _gives_probabilities(model, split, kind)
     return Task(
         kind=kind,
@@ -154,6 +157,8 @@ def read_task(
         loss=_loss(kind, train),
         label_smoothing=train.label_smoothing,
         metric=TaskMetric(_metric(model, kind, metric), threshold=0.0 if from_logits else 0.5),
+        classes=None if kind == "numbers" else model.outputs[0].shape[-1],
+        by_position=kind == "classes" and not one_hot and model.outputs[0].shape.rank > 2,
     )
 
 
@@ -262,12 +267,17 @@ def _loss(kind: str, train: Train) -> str:
 def _metric(model: Model, kind: str, metric: MetricName) -> str:
     if metric == "auto":
         return "mean_squared_error" if kind == "numbers" else "accuracy"
-    if (metric in _CLASS_METRICS) != (kind != "numbers"):
+    if (metric in CLASS_METRICS) != (kind != "numbers"):
         raise RecipeError(
             f"metric {metric!r} does not fit labels that are "
             f"{'numbers' if kind == 'numbers' else 'classes'}. Leave it at auto."
         )
     units = model.outputs[0].shape[-1]
+    if metric == "macro_f1" and units > _MOST_F1_CLASSES:
+        raise RecipeError(
+            f"metric 'macro_f1' is for up to {_MOST_F1_CLASSES} classes; model {model.name!r} has "
+            f"{units}. Use accuracy."
+        )
     if metric == "top_5_accuracy" and units <= 5:
         raise RecipeError(
             f"metric 'top_5_accuracy' needs more than five outputs; model {model.name!r} has "
