@@ -95,6 +95,7 @@ def load():
     return rows, [["det" if word in names[:2] else "noun" for word in row] for row in rows]
 """
 TAGGER = """
+import tf_keras as keras
 
 def tagger(input_shape, classes):
     inputs = {
@@ -109,7 +110,7 @@ data:
   source: "own_tags:load"
   batch_size: 8
   text: {tokenizer: vocab.txt, max_tokens: 9, buckets: [4, 6]}
-model: {builder: "own_builders:tagger"}
+model: {builder: "own_taggers:tagger"}
 train: {epochs: 12, optimizer: adam, learning_rate: {schedule: constant, peak: 0.05}}
 export: [{litert: {precision: float32, runs: 5, warmup: 1}}]
 """
@@ -117,7 +118,7 @@ export: [{litert: {precision: float32, runs: 5, warmup: 1}}]
 
 def test_tags_of_words_are_learned_and_only_they_are_scored(here: Path, tfopt: Run) -> None:
     (here / "own_tags.py").write_text(TAGS)
-    (here / "own_builders.py").write_text(BUILDERS + TAGGER)
+    (here / "own_taggers.py").write_text(TAGGER)
     (here / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\na\ndog\ncat\n##s\n")
     (here / "tags.yaml").write_text(TAG_RECIPE)
     done = tfopt("run", "tags.yaml", "-o", "out")
