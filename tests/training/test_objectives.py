@@ -32,7 +32,7 @@ def test_the_loss_is_the_mean_over_positions_that_count(smoothing: float) -> Non
     padded = np.pad(OUTPUTS, ((0, 0), (0, 4), (0, 0)))
     assert float(loss(longer, padded)) == pytest.approx(each.mean(), rel=1e-5)
     weights = np.array([1.0, 0.0, 2.0, 1.0], np.float32)
-    weighted = (each * weights[:, None]).mean()
+    weighted = (each * weights[:, None]).sum() / (3 * weights.sum())
     assert float(loss(LABELS, OUTPUTS, weights)) == pytest.approx(weighted, rel=1e-5)
     by_position = np.repeat(weights[:, None], 5, axis=1)
     assert float(loss(LABELS, OUTPUTS, by_position)) == pytest.approx(weighted, rel=1e-5)

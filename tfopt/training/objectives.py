@@ -50,7 +50,10 @@ class PositionCrossentropy(keras.losses.Loss):
         )
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return the mean loss of the positions that count; 0 if there are none.
+        """Return the weighted mean loss of the positions that count; 0 if there are none.
+
+        Replicas divide by the positions of all of them, so that together they give the mean
+        over the whole batch, however the positions are spread.
 
         Args:
             y_true: Class numbers, shape ``(rows, ...)``.
@@ -58,9 +61,13 @@ class PositionCrossentropy(keras.losses.Loss):
             sample_weight: Weight of each row or position, or None.
         """
         losses = self._each(tf.maximum(y_true, 0), y_pred)
-        counted = tf.cast(y_true >= 0, losses.dtype)
-        total = tf.maximum(tf.reduce_sum(counted), 1.0)
-        return tf.reduce_sum(losses * _weights(counted, sample_weight)) / total
+        weights = _weights(tf.cast(y_true >= 0, losses.dtype), sample_weight)
+        total = tf.reduce_sum(weights)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            # Keras divides the loss by the number of replicas.
+            total = replica.all_reduce(tf.distribute.ReduceOp.MEAN, total)
+        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
 
 
 class PositionAccuracy(keras.metrics.SparseCategoricalAccuracy):
