@@ -43,6 +43,10 @@ WRONG = {
     "negative rate": ("{learning_rates: {a: 0}}", "train.transfer.learning_rates.a: must be"),
     "boolean": ("{layer_decay: yes}", "train.transfer.layer_decay: true and false"),
     "pull to nothing": ("{keep_pretrained: {head_l2: 1}}", "train.transfer.keep_pretrained: set"),
+    "no mask token": (
+        "{keep_pretrained: {masked_language_model: 1}}",
+        "train.transfer.keep_pretrained: masked_language_model and mask_token belong together",
+    ),
 }
 
 

@@ -94,16 +94,30 @@ class KeepPretrained(Section):
         layers: Patterns of the layers that ``l2_sp`` pulls; all outside of the head that
             train, by default.
         head_l2: Strength ``b`` of ``b / 2 * ||w||^2`` over the kernels of the head.
+        masked_language_model: Weight of a loss that predicts hidden tokens of the same texts,
+            by a head that is trained along and dropped; for models of builder ``bert``.
+        mask_token: Id of the mask token in the vocabulary, which that loss needs.
+        special_tokens: Ids that it never hides, such as those that begin and end a text.
     """
 
     l2_sp: float | None = Field(None, gt=0)
     layers: Patterns | None = None
     head_l2: float | None = Field(None, gt=0)
+    masked_language_model: float | None = Field(None, gt=0)
+    mask_token: int | None = Field(None, ge=0)
+    special_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _keeps_something(self) -> KeepPretrained:
-        if self.l2_sp is None:
-            raise ValueError("set l2_sp, for example 0.01")
+        if self.l2_sp is None and self.masked_language_model is None:
+            raise ValueError("set l2_sp, for example 0.01, or masked_language_model")
+        if self.l2_sp is None and (self.layers or self.head_l2):
+            raise ValueError("layers and head_l2 belong to l2_sp; set it, or remove them")
+        if (self.masked_language_model is None) != (self.mask_token is None):
+            raise ValueError(
+                "masked_language_model and mask_token belong together; set both, for example 0.5 "
+                "and 103 for BERT's uncased vocabulary"
+            )
         return self
 
 
@@ -160,7 +174,7 @@ class Transfer(Section):
                 "lora freezes every layer but the head itself; remove freeze, and choose the "
                 "adapted layers with lora.layers"
             )
-        if self.keep_pretrained is not None:
+        if self.keep_pretrained is not None and self.keep_pretrained.l2_sp is not None:
             raise ValueError(
                 "lora leaves the pretrained weights as they are, so keep_pretrained.l2_sp has "
                 "nothing to pull; remove one of them"

@@ -126,7 +126,7 @@ def _needs_head(settings: Transfer) -> bool:
         or BACKBONE in (settings.freeze or ())
         or settings.lora
         or settings.layer_decay
-        or settings.keep_pretrained
+        or (settings.keep_pretrained and settings.keep_pretrained.l2_sp)
         or (unfreeze and (settings.freeze is None or not isinstance(unfreeze.groups, tuple)))
     )
 

@@ -23,7 +23,11 @@ class PulledModel(keras.Model):
     """
 
     def give_terms(self, terms: Mapping[str, Term]) -> None:
-        """Set the terms by the names of their metrics; to be called before ``compile``."""
+        """Set the terms by the names of their metrics; to be called before ``compile``.
+
+        Layers among them train along, and are in the checkpoints.
+        """
+        self._term_layers = [t for t in terms.values() if isinstance(t, keras.layers.Layer)]
         self._terms = _Held(terms)
         self._means = {name: keras.metrics.Mean(name) for name in terms}
 

@@ -18,6 +18,7 @@ from tfopt.training.loop import FitJob, fit
 from tfopt.training.rates import VariableRate
 from tfopt.training.transfer.choice import LayerChoice, choose
 from tfopt.training.transfer.lora import merge, plain, with_adapters
+from tfopt.training.transfer.masked_language import METRIC, MaskedLanguage
 from tfopt.training.transfer.phases import Unfreezing
 from tfopt.training.transfer.proof import Start
 from tfopt.training.transfer.pulls import Term, half_squares, pulled
@@ -59,7 +60,12 @@ def fit_transfer(job: FitJob, settings: Transfer, reporter: Reporter) -> Trained
     start = Start({name: plain(layer) for name, layer in layers.items()})
     counts = _prepare(layers, choices)
     if settings.keep_pretrained is not None:
-        model = pulled(model, _terms(settings.keep_pretrained, layers, choices, start))
+        terms: dict[str, Term] = {}
+        if settings.keep_pretrained.l2_sp is not None:
+            terms |= _terms(settings.keep_pretrained, layers, choices, start)
+        if settings.keep_pretrained.masked_language_model is not None:
+            terms[METRIC] = MaskedLanguage(model, settings.keep_pretrained, seed=job.seed)
+        model = pulled(model, terms)
     ever = [layer for name, layer in layers.items() if not choices[name].is_frozen]
     own = replace(
         job,
