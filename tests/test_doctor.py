@@ -11,6 +11,10 @@ from tfopt import doctor
 from tfopt.doctor import Finding, examine, print_findings
 
 Run = Callable[..., Any]
+PARTS = (
+    "_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk",
+    "_gpu", "_tfds", "_horovod", "_two_ranks",
+)  # fmt: skip
 
 
 def test_everything_works_here(tfopt: Run) -> None:
@@ -34,7 +38,7 @@ def broken() -> str:
 def test_a_broken_part_is_shown_with_its_error(
     part: str, tfopt: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk", "_gpu", "_tfds"):
+    for name in PARTS:
         monkeypatch.setattr(doctor, name, broken if name == part else lambda: "fine")
     found = tfopt("doctor")
     assert found.code == 5
@@ -79,8 +83,8 @@ def test_wrong_arithmetic_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_examine_tries_every_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk", "_gpu", "_tfds"):
+    for name in PARTS:
         monkeypatch.setattr(doctor, name, lambda: "fine")
     findings = examine()
-    assert len({finding.name for finding in findings}) == 8
-    assert [finding.is_required for finding in findings] == [True] * 6 + [False] * 2
+    assert len({finding.name for finding in findings}) == len(PARTS)
+    assert [finding.is_required for finding in findings] == [True] * 6 + [False] * 4

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tfopt import callbacks as callbacks
     from tfopt.api import Distiller as Distiller
+    from tfopt.api import DistributedGradientTape as DistributedGradientTape
+    from tfopt.api import DistributedOptimizer as DistributedOptimizer
     from tfopt.api import cache_teacher as cache_teacher
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = (
     "Distiller",
+    "DistributedGradientTape",
+    "DistributedOptimizer",
     "cache_teacher",
     "cluster",
     "conversion_of",
@@ -48,14 +53,18 @@ _FUNCTIONS = (
     "to_tf_keras",
 )
 
-__all__ = ["__version__", *_FUNCTIONS]
+_MODULES = ("callbacks",)
+
+__all__ = ["__version__", *_FUNCTIONS, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module("tfopt.api"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"tfopt.{name}")
     raise AttributeError(f"module 'tfopt' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FUNCTIONS])
+    return sorted([*globals(), *_FUNCTIONS, *_MODULES])

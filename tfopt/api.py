@@ -42,6 +42,8 @@ from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
+from tfopt.strategies.optimizer import DistributedOptimizer
+from tfopt.strategies.tape import DistributedGradientTape
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
@@ -50,6 +52,8 @@ from tfopt.wording import metric_words
 
 __all__ = [
     "Distiller",
+    "DistributedGradientTape",
+    "DistributedOptimizer",
     "cache_teacher",
     "cluster",
     "conversion_of",

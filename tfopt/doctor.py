@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tfopt.benchmark.machine import describe_machine, package_versions
+from tfopt.errors import BackendMissing
 
 _LOW_DISK_BYTES = 2 * 1024**3
 
@@ -47,6 +48,8 @@ def examine() -> list[Finding]:
         _try("temporary folder", _disk),
         _try("GPU", _gpu, is_required=False),
         _try("tensorflow-datasets", _tfds, is_required=False),
+        _try("Horovod", _horovod, is_required=False),
+        _try("Horovod on two processes", _two_ranks, is_required=False),
     ]
 
 
@@ -157,3 +160,21 @@ def _tfds() -> str:
         return version("tensorflow-datasets")
     except PackageNotFoundError:
         raise _Absent("not installed; pip install 'tfopt[tfds]'") from None
+
+
+def _horovod() -> str:
+    from tfopt.strategies.horovod_check import describe_build
+
+    try:
+        return describe_build()
+    except BackendMissing as missing:
+        raise _Absent(str(missing)) from None
+
+
+def _two_ranks() -> str:
+    from tfopt.strategies.horovod_check import run_two_ranks
+
+    try:
+        return run_two_ranks()
+    except BackendMissing as missing:
+        raise _Absent(str(missing)) from None

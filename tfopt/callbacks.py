@@ -1,0 +1,23 @@
+"""Callbacks for ``fit`` of both Kerases on several ranks of Horovod; put them first."""
+
+from __future__ import annotations
+
+from tfopt.strategies.callbacks import (
+    AverageMetrics,
+    BroadcastState,
+    MeanOfState,
+    RequireAgreement,
+    RequireShards,
+    WarmUp,
+    for_horovod,
+)
+
+__all__ = [
+    "AverageMetrics",
+    "BroadcastState",
+    "MeanOfState",
+    "RequireAgreement",
+    "RequireShards",
+    "WarmUp",
+    "for_horovod",
+]
