@@ -42,7 +42,7 @@ def test_warm_up_needs_the_number_of_steps(k: Any, rows: Any) -> None:
         compiled(k).fit(data, shuffle=False, verbose=0, callbacks=[tfopt.callbacks.WarmUp(0.1)])
     chosen = [tfopt.callbacks.WarmUp(0.25, epochs=1, steps_per_epoch=4)]
     model = compiled(k)
-    model.fit(data, shuffle=False, verbose=0, callbacks=chosen)
+    model.fit(*rows, batch_size=4, verbose=0, callbacks=chosen)
     assert float(np.asarray(model.optimizer.learning_rate)) == 0.25
 
 
