@@ -36,11 +36,12 @@ LAYERS = (
         "strategies",
     },
     {"training", "run_dir", "arguments"},
+    {"teaching"},
     {"stages"},
     {"emulation"},
     {"exports"},
-    {"pipeline", "single", "conversion", "doctor", "fine_tuning", "forecast"},
-    {"plan", "api", "callbacks"},
+    {"pipeline", "single", "conversion", "doctor", "fine_tuning", "forecast", "taught"},
+    {"plan", "api", "callbacks", "execution"},
     {"cli"},
     {"__main__", "__init__"},
 )
@@ -58,6 +59,7 @@ DOORS = {
 }
 LIGHT = (
     "cli",
+    "execution",
     "arguments",
     "config",
     "console",

@@ -15,8 +15,8 @@ from tfopt.errors import Interrupted
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = (
-    "run", "train", "prune", "cluster", "quantize", "export", "verify", "bench", "report", "plan",
-    "doctor", "schema",
+    "run", "train", "distill", "prune", "cluster", "quantize", "export", "verify", "bench",
+    "report", "plan", "doctor", "schema",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfopt.api import cache_teacher as cache_teacher
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
+    from tfopt.api import distill as distill
     from tfopt.api import export_litert as export_litert
     from tfopt.api import fine_tune as fine_tune
     from tfopt.api import initialization_of as initialization_of
@@ -39,6 +40,7 @@ _FUNCTIONS = (
     "cache_teacher",
     "cluster",
     "conversion_of",
+    "distill",
     "export_litert",
     "fine_tune",
     "initialization_of",

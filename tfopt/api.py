@@ -44,6 +44,7 @@ from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
 from tfopt.strategies.optimizer import DistributedOptimizer
 from tfopt.strategies.tape import DistributedGradientTape
+from tfopt.taught import distill
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
@@ -57,6 +58,7 @@ __all__ = [
     "cache_teacher",
     "cluster",
     "conversion_of",
+    "distill",
     "export_litert",
     "fine_tune",
     "initialization_of",

@@ -54,6 +54,28 @@ def one_step(name: str, given: StepArguments) -> Recipe:
     return parse_recipe(plain, origin=f"tfopt {name}")
 
 
+def distill_settings(
+    student: Path | None,
+    alpha: float | None,
+    temperature: float | None,
+    epochs: int | None,
+    *,
+    trust: bool,
+) -> dict[str, Any]:
+    """Return the settings of a ``distill`` step that its options stand for.
+
+    Raises:
+        InputError: If there is no such student.
+    """
+    settings: dict[str, Any] = {"alpha": alpha, "epochs": epochs}
+    if student is not None:
+        _require_file(student)
+        settings["student"] = {"path": str(student), "trust": trust}
+    if temperature is not None:
+        settings["losses"] = [{"soft_targets": {"temperature": temperature}}]
+    return settings
+
+
 def data_settings(data: str | None) -> dict[str, Any]:
     """Return the data section that ``--data`` stands for.
 

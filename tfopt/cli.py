@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
 from tfopt import __version__
-from tfopt.errors import ExitCode, GateMissed, InputError, Interrupted, TfoptError
+from tfopt.errors import ExitCode, TfoptError
 from tfopt.options import (
+    AlphaOption,
     ConfigOption,
     DataOption,
     EpochsOption,
@@ -29,17 +30,15 @@ from tfopt.options import (
     RunsOption,
     SetOption,
     StepArguments,
+    StudentOption,
+    TemperatureOption,
     ThreadsOption,
     TrustOption,
     WarmupOption,
 )
 from tfopt.process import quiet_tensorflow, terminable
 
-if TYPE_CHECKING:
-    from tfopt.config.schema import Recipe
-
 _DEBUG = "--debug"
-_RUNS = Path("runs")
 
 # Newer typer carries its own copy of click, so the base of usage errors is found from here.
 _UsageProblem: type[Exception] = next(
@@ -94,9 +93,10 @@ def run(
 ) -> None:
     """Train, compress, export and prove a model, as a recipe says."""
     from tfopt.arguments import recipe_from
+    from tfopt.execution import execute
 
     chosen = recipe_from(recipe or config, overrides)
-    _execute(context, chosen, RunChoice(output, resume, quiet))
+    execute(context.obj, chosen, RunChoice(output, resume, quiet))
 
 
 @app.command(epilog=_examples("train configs/lenet5_mnist.yaml -o trained"))
@@ -111,10 +111,40 @@ def train(
 ) -> None:
     """Train only the float model of a recipe."""
     from tfopt.arguments import recipe_from
+    from tfopt.execution import execute
 
     chosen = recipe_from(recipe or config, overrides)
     chosen = chosen.model_copy(update={"steps": (), "export": (), "gate": None})
-    _execute(context, chosen, RunChoice(output, resume, quiet))
+    execute(context.obj, chosen, RunChoice(output, resume, quiet))
+
+
+@app.command(
+    epilog=_examples(
+        "distill teacher.keras --student small.keras --data data.npz --epochs 5 -o out",
+        "distill --config configs/lenet5_distill.yaml",
+    )
+)
+def distill(
+    context: typer.Context,
+    model: ModelArgument = None,
+    student: StudentOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    alpha: AlphaOption = None,
+    temperature: TemperatureOption = None,
+    epochs: EpochsOption = None,
+    overrides: SetOption = None,
+    output: OutputOption = None,
+    resume: ResumeOption = False,
+    quiet: QuietOption = False,
+    trust: TrustOption = False,
+) -> None:
+    """Teach a smaller model what a trained one knows."""
+    from tfopt.arguments import distill_settings
+
+    settings = distill_settings(student, alpha, temperature, epochs, trust=trust)
+    given = StepArguments(model, config, data, overrides or (), settings, trust)
+    _run_step(context, "distill", given, RunChoice(output, resume, quiet))
 
 
 @app.command(
@@ -201,6 +231,7 @@ def export(
     """Export a model to a .tflite file, and verify the file."""
     from tfopt.arguments import data_section, metric_named
     from tfopt.config.schema import LitertExport
+    from tfopt.verdict import require_gate
 
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
     section, metric = data_section(data, config), metric_named(data, config)
@@ -218,7 +249,7 @@ def export(
             trust=trust,
         )
         _print_artifact(artifact, stream)
-    _check_gate(artifact, max_drop)
+    require_gate(artifact, max_drop)
 
 
 @app.command(
@@ -237,6 +268,7 @@ def verify(
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
     from tfopt.arguments import data_section, metric_named
+    from tfopt.verdict import require_gate
 
     section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
@@ -251,7 +283,7 @@ def verify(
             trust=trust,
         )
         _print_artifact(artifact, stream)
-    _check_gate(artifact, max_drop)
+    require_gate(artifact, max_drop)
 
 
 @app.command(
@@ -297,19 +329,11 @@ def bench(
     warmup: WarmupOption = 20,
 ) -> None:
     """Time one inference of .tflite files, in turns."""
-    from tfopt.benchmark.latency import measure_interleaved
-    from tfopt.storage import gzip_bytes
+    from tfopt.benchmark.latency import interleaved_lines
 
     with quiet_tensorflow():
-        measured = measure_interleaved(files, threads=threads, runs=runs, warmup=warmup)
-    print(f"{threads} thread(s), {runs} runs after {warmup} warm-up runs, batch 1, interleaved")
-    first = measured[0].p50
-    for file, latency in zip(files, measured, strict=True):
-        ratio = f"{latency.p50 / first:.2f}x" if first else "n/a"
-        print(
-            f"{file}: p50 {latency.p50:.4f} ms, p90 {latency.p90:.4f} ms, {ratio} of the first; "
-            f"{file.stat().st_size:,} bytes, {gzip_bytes(file):,} after gzip"
-        )
+        lines = interleaved_lines(files, threads=threads, runs=runs, warmup=warmup)
+    print("\n".join(lines))
 
 
 @app.command(epilog=_examples("report runs/lenet5-mnist"))
@@ -421,59 +445,11 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
     return int(code)
 
 
-def _execute(context: typer.Context, recipe: Recipe, choice: RunChoice) -> None:
-    from tfopt.arguments import resume_command, typed
-    from tfopt.console import make_reporter
-    from tfopt.run_dir import MANIFEST, check_run_dir
-    from tfopt.strategies.place import choose_kind, find_place
-
-    # What contradicts the launcher or is wrong with the folder is said before TensorFlow loads.
-    place = find_place(os.environ)
-    choose_kind(recipe.strategy, place)
-    is_first = place.rank == 0
-    folder = _folder_of(recipe, choice, is_first=is_first)
-    if is_first:
-        check_run_dir(folder, resume=choice.resume)
-    words: list[str] = context.obj
-    go_on = f"Go on with: {resume_command(words, folder)}"
-    log = folder / "log.txt" if is_first else None
-    with quiet_tensorflow(log_to=log, beside=MANIFEST) as stream:
-        # Only the first process of a run speaks; the others write into their own logs.
-        reporter = make_reporter(
-            quiet=choice.quiet and is_first, stream=stream if is_first else sys.stderr
-        )
-        try:
-            from tfopt.pipeline import RunOptions, run_recipe
-
-            options = RunOptions(
-                folder, resume=choice.resume, command=typed(words), keeps_rank_logs=not is_first
-            )
-            run_recipe(recipe, options, reporter)
-        except (KeyboardInterrupt, Interrupted) as error:
-            raise Interrupted(f"Interrupted. {go_on}") from error
-        except BrokenPipeError as error:
-            raise Interrupted(f"Nobody reads the output any more. {go_on}") from error
-        finally:
-            with suppress(BrokenPipeError):
-                reporter.close()
-
-
-def _folder_of(recipe: Recipe, choice: RunChoice, *, is_first: bool) -> Path:
-    """Return the run folder; the first process tells the others which one it took."""
-    from tfopt.run_dir import fresh_folder, latest_folder
-
-    if choice.output is not None:
-        return choice.output
-    if not is_first:
-        return _RUNS / recipe.name
-    find = latest_folder if choice.resume else fresh_folder
-    return find(_RUNS, recipe.name)
-
-
 def _run_step(context: typer.Context, name: str, given: StepArguments, choice: RunChoice) -> None:
     from tfopt.arguments import one_step
+    from tfopt.execution import execute
 
-    _execute(context, one_step(name, given), choice)
+    execute(context.obj, one_step(name, given), choice)
 
 
 def _print_artifact(artifact: Any, stream: TextIO) -> None:
@@ -482,18 +458,3 @@ def _print_artifact(artifact: Any, stream: TextIO) -> None:
     stream.flush()
     for line in artifact_lines(artifact):
         print(line)
-
-
-def _check_gate(artifact: Any, max_drop: float | None) -> None:
-    from tfopt.verdict import meets_gate
-    from tfopt.wording import metric_words
-
-    if max_drop is None:
-        return
-    if artifact.drop is None:
-        raise InputError("--max-drop needs labelled data; give --data.")
-    if not meets_gate(artifact, max_drop):
-        raise GateMissed(
-            f"The {metric_words(artifact.metric_name)} is worse by {artifact.drop:.4f}; the gate "
-            f"allows {max_drop:.4f}. {artifact.path} is kept."
-        )

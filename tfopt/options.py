@@ -35,6 +35,16 @@ DataOption = Annotated[
     str | None,
     typer.Option("--data", "-d", help="mnist5k, digits, a .npz file, or package.module:function."),
 ]
+StudentOption = Annotated[
+    Path | None,
+    typer.Option(help="The smaller model, a file; by default one like the teacher, untrained."),
+]
+AlphaOption = Annotated[
+    float | None, typer.Option(help="Weight of the labels; the teacher has the rest.")
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option(help="Temperature of the teacher's soft targets.")
+]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs of training.")]
 MaxDropOption = Annotated[float | None, typer.Option(help="Largest allowed drop of the metric.")]
 PrecisionOption = Annotated[

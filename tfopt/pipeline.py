@@ -21,11 +21,11 @@ from tfopt.compression import graph
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
-from tfopt.config.schema import Recipe
+from tfopt.config.schema import DistillStep, Recipe
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.emulation import SAVED_OBJECTS, like_source
-from tfopt.errors import GateMissed, Interrupted, TfoptError
+from tfopt.errors import GateMissed, Interrupted, RecipeError, TfoptError
 from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
@@ -46,6 +46,8 @@ from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.strategies.alike import require_same
 from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
 from tfopt.strategies.place import find_place
+from tfopt.teaching.lesson import check_lesson, make_lesson
+from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.choice import decide
@@ -110,6 +112,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     tf.config.experimental.enable_op_determinism()
     with ExitStack() as stack:
         stack.callback(strategy.close)
+        _require_one_replica(strategy, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
         _require_one_run(strategy, recipe, prepared)
@@ -120,6 +123,21 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
             if options.keeps_rank_logs and not is_chief(strategy):
                 log_into(options.output / "ranks" / f"rank-{strategy.rank}.log")
         return _run_in(directory, recipe, options, reporter, prepared, strategy)
+
+
+def _require_one_replica(strategy: Strategy, recipe: Recipe) -> None:
+    """Raise if teachers would have to be spread over replicas.
+
+    Raises:
+        RecipeError: Naming the step.
+    """
+    steps = [step for step in recipe.steps if step.distill or step.settings.teacher]
+    if steps and (strategy.copies or strategy.replicas > 1):
+        raise RecipeError(
+            f"The {steps[0].name} step has a teacher, and recipes teach on one device only. Run "
+            "it in one process with strategy: {kind: single}; in Python, tfopt.Distiller trains "
+            "under a tf.distribute strategy."
+        )
 
 
 def _require_one_run(strategy: Strategy, recipe: Recipe, prepared: Prepared) -> None:
@@ -191,11 +209,26 @@ def _run_in(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Data, float model and task of a recipe, checked against each other."""
+    """Data, models and task of a recipe, checked against each other.
+
+    Attributes:
+        data: The examples.
+        model: The float model, untrained.
+        task: Its loss and metric.
+        student: The untrained student of a ``distill`` step.
+    """
 
     data: DataBundle
     model: Model
     task: Task
+    student: Student | None = None
+
+    @property
+    def source(self) -> Model:
+        """Return the model, as built, whose architecture the final one has."""
+        if self.student is None or self.student.is_born_again:
+            return self.model
+        return self.student.model
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -228,9 +261,21 @@ def prepare(recipe: Recipe) -> Prepared:
         require_validation(settings, data.validation)
     if recipe.training is not None and recipe.training.transfer is not None:
         decide(model, recipe.training.transfer, epochs=recipe.training.epochs)
+    student = None
     for step in recipe.steps:
-        make_pass(step).decide(model)
-    return Prepared(data, model, task)
+        if step.distill is not None:
+            student = _student(recipe, step.distill, data, model)
+        else:
+            make_pass(step).decide(model if student is None else student.model)
+    return Prepared(data, model, task, student)
+
+
+def _student(recipe: Recipe, settings: DistillStep, data: DataBundle, model: Model) -> Student:
+    """Return the student of a recipe, after a look at it beside its teachers."""
+    student = make_student(recipe, settings, data, model, custom_objects=SAVED_OBJECTS)
+    lesson = make_lesson(settings, student, model, data.train, custom_objects=SAVED_OBJECTS)
+    check_lesson(lesson, data.train, recipe.data.augment)
+    return student
 
 
 def _run(
@@ -251,7 +296,11 @@ def _run(
         task=prepared.task,
         total=1 + len(recipe.steps) + len(recipe.export),
         data_key=_data_key(recipe, prepared.data),
-        custom_objects=_custom_objects(model),
+        custom_objects={
+            **_custom_objects(model),
+            **(_custom_objects(prepared.student.model) if prepared.student else {}),
+        },
+        student=prepared.student,
         stages=findings.stages,
         strategy=strategy,
     )
@@ -262,14 +311,16 @@ def _run(
     run.baseline_rows = trained.rows
     findings.baseline = Baseline(metric=trained.result.metric, parameters=model.count_params())
     before = _kernels(trained.model)
-    run.float_key = run.last_key
+    run.float_key, run.float_model = run.last_key, trained.model
     final = trained
     for step in recipe.steps:
         final = step_stage(run, final.model, step)
+        if step.distill is not None:
+            before = _kernels(final.model)
     error = None
     with agreed(strategy):
         if is_chief(strategy):
-            save_model(_in_first_kind(model, final.model), directory.root / "model.keras")
+            save_model(_in_first_kind(prepared.source, final.model), directory.root / "model.keras")
             findings.histograms = weight_histograms(before, _kernels(final.model))
             if recipe.export:
                 findings.baseline = _with_file(run, trained.model, findings.baseline)
@@ -280,7 +331,7 @@ def _run(
 
 
 def _in_first_kind(model: Model, final: Model) -> Any:
-    """Return the final model in the Keras of the model that the recipe began with."""
+    """Return the final model in the Keras of the model that it was made from."""
     return like_source(model, final) if was_converted(model) else final
 
 

@@ -13,15 +13,23 @@ from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.console import print_decisions
 from tfopt.data.bundle import DataBundle
+from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.legacy_keras import Model
-from tfopt.pipeline import prepare
+from tfopt.pipeline import Prepared, prepare
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
+from tfopt.teaching.lesson import Lesson, make_lesson
+from tfopt.teaching.words import lesson_lines
 from tfopt.training.transfer.choice import decide
 
 _FLOAT_BYTES = 4
-_LEFT = {"prune": "is not pruned", "cluster": "is not clustered", "quantize": "stays float"}
+_LEFT = {
+    "distill": "is not trained",
+    "prune": "is not pruned",
+    "cluster": "is not clustered",
+    "quantize": "stays float",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,8 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     prepared = prepare(recipe)
     data, model, task = prepared.data, prepared.model, prepared.task
-    decisions, final = _decisions(recipe, model)
+    lesson = _lesson(recipe, prepared)
+    decisions, final = _decisions(recipe, model, lesson)
     return Plan(
         name=recipe.name,
         data=(
@@ -95,6 +104,7 @@ def make_plan(recipe: Recipe) -> Plan:
         sizes=_sizes(recipe, final, decisions),
         notes=list(data.notes)
         + _conversion(model)
+        + (lesson_lines(lesson, recipe.data.augment) if lesson is not None else [])
         + _scheme(recipe, final)
         + [
             f"{name}: {entry.layer} ({entry.kind}) {_LEFT[name]}: {entry.reason}"
@@ -129,7 +139,22 @@ def print_plan(plan: Plan, *, stream: TextIO) -> None:
     stream.writelines(f"{note}\n" for note in plan.notes)
 
 
-def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDecision]], Model]:
+def _lesson(recipe: Recipe, prepared: Prepared) -> Lesson | None:
+    settings = next((step.distill for step in recipe.steps if step.distill), None)
+    if settings is None or prepared.student is None:
+        return None
+    return make_lesson(
+        settings,
+        prepared.student,
+        prepared.model,
+        prepared.data.train,
+        custom_objects=SAVED_OBJECTS,
+    )
+
+
+def _decisions(
+    recipe: Recipe, model: Model, lesson: Lesson | None
+) -> tuple[dict[str, Sequence[LayerDecision]], Model]:
     """Return each step's decisions, taken on what the steps before it will have made."""
     imitation = graph.copy(model)
     decisions: dict[str, Sequence[LayerDecision]] = {}
@@ -137,6 +162,9 @@ def _decisions(recipe: Recipe, model: Model) -> tuple[dict[str, Sequence[LayerDe
     if training is not None and training.transfer is not None:
         decisions["train"] = decide(model, training.transfer, epochs=training.epochs)
     for step in recipe.steps:
+        if step.distill is not None and lesson is not None:
+            decisions[step.name], imitation = lesson.decisions, lesson.twin
+            continue
         decisions[step.name] = make_pass(step).decide(imitation)
         imitate_step(imitation, step, decisions[step.name])
     return decisions, imitation

@@ -74,7 +74,7 @@ class StageResult:
     """One finished stage and what was measured on its model.
 
     Attributes:
-        name: ``train``, ``prune``, ``cluster`` or ``quantize``.
+        name: ``train``, ``distill``, ``prune``, ``cluster`` or ``quantize``.
         metric: Task metric on the evaluation split after the stage.
         seconds: Wall time of the stage, training and measuring together.
         evidence: Measured numbers of the whole model, such as ``zero_fraction``.

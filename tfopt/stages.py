@@ -22,7 +22,7 @@ from tfopt.compression.holds import held, require_trainable
 from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS
 from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
 from tfopt.config.load import settings_sha256
-from tfopt.config.schema import Fit, QuantizeStep, Recipe, Step, Train
+from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
 from tfopt.config.tables import PASSES
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
@@ -32,10 +32,13 @@ from tfopt.legacy_keras import Model, keras
 from tfopt.models.load import load_model, save_model
 from tfopt.registry import resolve
 from tfopt.results import StageResult, stage_from_dict, to_json
-from tfopt.run_dir import RunDir
+from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
 from tfopt.strategies.base import Strategy, agreed, is_chief
 from tfopt.strategies.single import Single
+from tfopt.teaching import evidence
+from tfopt.teaching.lesson import make_lesson, taught_by, teach
+from tfopt.teaching.students import Student
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.speed import ROWS_PER_SECOND
@@ -47,7 +50,7 @@ STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 
 _CALIBRATION_BATCH = 64
 _MODEL, _ROWS, _RESULT, _CHECKPOINT = "model.keras", "rows.npy", "stage.json", "checkpoint.npz"
-_LOGS = "logs"
+_LOGS, _TEACHER = "logs", "teacher"
 
 
 @dataclass(slots=True)
@@ -64,6 +67,8 @@ class Run:
         stages: Results so far.
         last_key: Hash of everything that led to the latest model.
         float_key: The same, of the trained float model.
+        float_model: The trained float model.
+        student: The untrained student of a ``distill`` step.
         number: Stages begun so far.
         total: Stages of the run, exports included.
         baseline_rows: What each row adds to the metric through the trained float model.
@@ -82,6 +87,8 @@ class Run:
     stages: list[StageResult] = field(default_factory=list)
     last_key: str = ""
     float_key: str = ""
+    float_model: Model | None = None
+    student: Student | None = None
     number: int = 0
     baseline_rows: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     strategy: Strategy = field(default_factory=Single)
@@ -171,9 +178,11 @@ def _together(first: Measurement | None, second: Measurement | None) -> Measurem
 
 
 def step_stage(run: Run, model: Model, step: Step) -> Outcome:
-    """Compress the model with one step."""
-    compression = make_pass(step)
+    """Compress the model with one step, or teach a smaller one."""
     settings = step.settings
+    if isinstance(settings, DistillStep):
+        return _distill_stage(run, model, settings)
+    compression = make_pass(step)
     key = {"step": step.name, "settings": settings.model_dump(mode="json")}
     context = step_context(
         run.data.train, settings, batch_size=run.recipe.data.batch_size, seed=run.recipe.seed
@@ -189,6 +198,11 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
             callbacks=compression.callbacks(),
             at_target=compression.at_target,
         )
+        if settings.teacher is not None and settings.epochs and run.float_model is not None:
+            steps = context.total_steps
+            taught = taught_by(run.float_model, trained, settings.teacher, total_steps=steps)
+            at_target = compression.at_target
+            job = replace(job, model=taught, at_target=lambda _: at_target(trained))
         history = fit(job, run.reporter)
         bring_back()
         finished = compression.unwrap(wrapped)
@@ -215,6 +229,37 @@ def _nothing() -> None:
     """Bring nothing back: the model itself was trained."""
 
 
+def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
+    """Teach the student what the model that comes in, or other teachers, know."""
+    student = run.student
+    if student is None:
+        raise ModelError("A distill step needs the student that prepare() makes.")
+    key = {
+        "step": "distill",
+        "settings": settings.model_dump(mode="json"),
+        "student": model_sha256(student.model),
+        "teachers": [file_sha256(entry.path) for entry in settings.teachers if entry.path],
+        "preprocess": str(run.recipe.model.preprocess),
+    }
+    run.task = student.task
+
+    def make(folder: Path) -> Made:
+        data, augment = run.data, run.recipe.data.augment
+        lesson = make_lesson(
+            settings, student, incoming, data.train, custom_objects=run.custom_objects
+        )
+        start = evidence.start_of(lesson)
+        job = _job(run, lesson.twin, settings, folder)
+        history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
+        measured = evidence.measure(
+            lesson, start, train=data.train, evaluation=data.evaluation, augment=augment
+        )
+        return Made(student.model, measured, history)
+
+    target = target_text(Step(distill=settings))
+    return _stage(run, "distill", key, make, epochs=settings.epochs, target=target)
+
+
 def make_pass(step: Step) -> CompressionPass:
     """Return the compression pass of a step."""
     made: CompressionPass = resolve(PASSES, "step", step.name)(step.settings)
@@ -223,6 +268,9 @@ def make_pass(step: Step) -> CompressionPass:
 
 def target_text(step: Step) -> str:
     """Return what a step aims at, in a few words."""
+    if step.distill is not None:
+        student = step.distill.student
+        return f"student {student.builder or student.path}" if student else "a student like it"
     if step.prune is not None:
         share = 0.5 if step.prune.pattern == "2:4" else step.prune.sparsity
         return f"{share:.0%} zeros" + (" (2:4)" if step.prune.pattern == "2:4" else "")

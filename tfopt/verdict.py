@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfopt.errors import GateMissed, InputError
 from tfopt.results import Artifact, RunResult, Status
 from tfopt.wording import (
     drop_text,
@@ -11,6 +12,7 @@ from tfopt.wording import (
     gate_text,
     metric_label,
     metric_text,
+    metric_words,
     ratio_text,
 )
 
@@ -140,3 +142,25 @@ def _stage_claims(result: RunResult) -> tuple[str, ...]:
         f"{label} {metric_text(before, result.metric)} -> {after} after {last.name} ({change})",
         "nothing was exported",
     )
+
+
+def require_gate(artifact: Artifact, max_drop: float | None) -> None:
+    """Raise unless a file meets the gate that was typed for it.
+
+    Args:
+        artifact: The file, measured.
+        max_drop: Largest allowed drop, in metric units; None allows any.
+
+    Raises:
+        InputError: If the drop was not measured.
+        GateMissed: If it is larger.
+    """
+    if max_drop is None:
+        return
+    if artifact.drop is None:
+        raise InputError("--max-drop needs labelled data; give --data.")
+    if not meets_gate(artifact, max_drop):
+        raise GateMissed(
+            f"The {metric_words(artifact.metric_name)} is worse by {artifact.drop:.4f}; the gate "
+            f"allows {max_drop:.4f}. {artifact.path} is kept."
+        )

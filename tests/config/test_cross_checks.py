@@ -15,7 +15,7 @@ ONE = {
     "order": (
         "steps: [quantize, prune]",
         "steps[1].prune comes after 'quantize', and would undo what that step made; the legal "
-        "order is prune, cluster, quantize",
+        "order is distill, prune, cluster, quantize",
     ),
     "twice": ("steps: [cluster, {cluster: {}}]", "steps[1].cluster is listed twice"),
     "same precision": (

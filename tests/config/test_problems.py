@@ -32,7 +32,10 @@ ONE = {
         "export[0]: 'onnx' is not an export format; known: litert",
     ),
     "two steps in one": ("steps: [{prune: {}, cluster: {}}]", "steps[0]: write exactly one of"),
-    "empty step": ("steps: [{}]", "steps[0]: write exactly one of prune, cluster, quantize"),
+    "empty step": (
+        "steps: [{}]",
+        "steps[0]: write exactly one of distill, prune, cluster, quantize",
+    ),
     "number as a step": ("steps: [3]", "steps[0]: must be a mapping of settings. Received: 3."),
     "text for a number": ("seed: abc", "seed: must be a whole number. Received: 'abc'."),
     "fraction": ("train: {epochs: 2.5}", "train.epochs: must be a whole number. Received: 2.5."),

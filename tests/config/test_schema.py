@@ -134,7 +134,11 @@ def test_a_built_model_is_trained_by_default_and_a_loaded_one_is_not() -> None:
             {"pattern": "2:4", "sparsity": 0.5, "end": 1},
             "fixes the sparsity at 0.5 and applies it at once; remove end, sparsity",
         ),
-        (Step, {"prune": {}, "quantize": {}}, "write exactly one of prune, cluster, quantize"),
+        (
+            Step,
+            {"prune": {}, "quantize": {}},
+            "write exactly one of distill, prune, cluster, quantize",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(section: Any, raw: Any, message: str) -> None:

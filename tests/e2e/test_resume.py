@@ -41,6 +41,14 @@ def build(input_shape, classes):
     x = keras.layers.Dense(24, activation="relu", name="hidden")(x)
     x = keras.layers.Dropout(0.3, name="drop")(x)
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(x))
+
+
+def build_small(input_shape, classes):
+    image = keras.Input(input_shape)
+    x = Jitter(name="jitter")(keras.layers.Flatten(name="flat")(image))
+    x = keras.layers.Dense(16, activation="relu", name="hidden")(x)
+    x = keras.layers.Dropout(0.1, name="drop")(x)
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(x))
 """
 
 RECIPE = """
@@ -55,6 +63,24 @@ steps:
   - quantize: {epochs: 2}
 """
 STEPS_PER_EPOCH = 8
+
+TAUGHT_RECIPE = """
+name: taught
+seed: 5
+data: {source: digits, batch_size: 32, limit: 256, augment: {shift: 0.1}}
+model: {builder: "resume_builder:build"}
+train: {epochs: 2, learning_rate: 1.0e-2}
+steps:
+  - distill:
+      student: {builder: "resume_builder:build_small"}
+      losses:
+        - soft_targets
+        - hidden: {student: hidden, teacher: hidden, projection: true}
+      alpha: {schedule: linear, start: 0.9, end: 0.1}
+      learning_rate: 0.02
+      epochs: 2
+  - quantize: {epochs: 2, teacher: {temperature: 2}}
+"""
 
 WORKER = """
 import hashlib, json, os, signal, sys
@@ -80,7 +106,7 @@ replace = os.replace
 
 
 def counted_replace(source, target):
-    counts = Path(target).name == name
+    counts = Path(target).name.endswith(name)
     seen["files"] += counts
     if counts and kind == "before" and seen["files"] == int(number):
         die()
@@ -111,11 +137,12 @@ print(json.dumps({"batches": seen["batches"], "stages": metrics}))
 class Place:
     """A folder with a recipe, a builder, and the run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, recipe: str = RECIPE) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.output = folder / "run"
         (folder / "resume_builder.py").write_text(BUILDER)
-        (folder / "recipe.yaml").write_text(RECIPE)
+        (folder / "recipe.yaml").write_text(recipe)
 
     def start(self, instant: str, *overrides: str) -> subprocess.Popen[str]:
         paths = [str(self.folder), os.getcwd()]
@@ -159,8 +186,6 @@ INSTANTS = (
 
 
 def test_killed_runs_end_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
     whole, killed = Place(tmp_path / "whole"), Place(tmp_path / "killed")
     uninterrupted = whole.start("")
     for instant in INSTANTS:
@@ -175,6 +200,39 @@ def test_killed_runs_end_with_the_weights_of_an_uninterrupted_one(tmp_path: Path
     assert not list(killed.output.rglob(".*.partial*"))
     assert _weights(killed) == _weights(whole)
     _check_later_runs(killed)
+
+
+TAUGHT_INSTANTS = {
+    # In the second epoch of the lesson, whose projection must come back too.
+    "live": (f"batch::{3 * STEPS_PER_EPOCH + 3}", f"batch::{2 * STEPS_PER_EPOCH + 1}"),
+    # While the teacher's outputs are written; and when they are read again.
+    "cached": ("before:.shard:1", f"batch::{STEPS_PER_EPOCH + 3}"),
+}
+
+
+@pytest.mark.parametrize("kind", TAUGHT_INSTANTS)
+def test_a_killed_lesson_ends_as_one_that_was_not(kind: str, tmp_path: Path) -> None:
+    whole, killed = (Place(tmp_path / name, TAUGHT_RECIPE) for name in ("whole", "killed"))
+    settings = (
+        [] if kind == "live" else ["steps.distill.cache=float16", "steps.distill.augment_views=3"]
+    )
+    uninterrupted = whole.start("", *settings)
+    for instant in TAUGHT_INSTANTS[kind]:
+        process = killed.start(instant, *settings)
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"{instant}: {err}"
+    assert killed.state_of("distill") in ("running", "done")
+    out, err = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, err
+    assert killed.finish(*settings)["stages"] == json.loads(out.splitlines()[-1])["stages"]
+    assert _weights(killed) == _weights(whole)
+    results = [
+        json.loads((place.output / "results.json").read_text())["stages"]
+        for place in (killed, whole)
+    ]
+    for one, two in zip(*results, strict=True):
+        assert one["evidence"] == two["evidence"]
+        assert one["history"] == two["history"]
 
 
 def _kill_from_outside(place: Place) -> None:

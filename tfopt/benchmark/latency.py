@@ -11,6 +11,7 @@ import numpy as np
 from tfopt.errors import ExportError, InputError
 from tfopt.results import Latency
 from tfopt.runtimes import LitertModel, open_litert
+from tfopt.storage import gzip_bytes
 
 _ROUNDS = 20
 
@@ -100,3 +101,21 @@ def _latency(nanoseconds: Sequence[int], threads: int, warmup: int) -> Latency:
     return Latency(
         p50=float(p50), p90=float(p90), threads=threads, runs=len(nanoseconds), warmup=warmup
     )
+
+
+def interleaved_lines(files: Sequence[Path], *, threads: int, runs: int, warmup: int) -> list[str]:
+    """Time files in turns, and return what was measured as lines for people.
+
+    Raises:
+        TfoptError: As ``measure_interleaved``.
+    """
+    measured = measure_interleaved(files, threads=threads, runs=runs, warmup=warmup)
+    first = measured[0].p50
+    lines = [f"{threads} thread(s), {runs} runs after {warmup} warm-up runs, batch 1, interleaved"]
+    for file, latency in zip(files, measured, strict=True):
+        ratio = f"{latency.p50 / first:.2f}x" if first else "n/a"
+        lines.append(
+            f"{file}: p50 {latency.p50:.4f} ms, p90 {latency.p90:.4f} ms, {ratio} of the first; "
+            f"{file.stat().st_size:,} bytes, {gzip_bytes(file):,} after gzip"
+        )
+    return lines

@@ -55,10 +55,26 @@ def _entries(raw: Mapping[Any, Any], name: str) -> list[Any]:
     return part if isinstance(part, list) else []
 
 
+def _models(raw: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
+    """Return every section that names a model, with its place."""
+    found = [("model", _section(raw, "model"))]
+    for position, entry in enumerate(_entries(raw, "steps")):
+        step = _section(entry, "distill") if isinstance(entry, dict) else {}
+        place = f"steps[{position}].distill"
+        found.append((f"{place}.student", _section(step, "student")))
+        teachers = step.get("teacher")
+        for number, teacher in enumerate(teachers if isinstance(teachers, list) else [teachers]):
+            where = f"{place}.teacher" + (f"[{number}]" if isinstance(teachers, list) else "")
+            found.append((where, teacher if isinstance(teacher, dict) else {}))
+    return found
+
+
 def _name_problems(raw: Mapping[Any, Any]) -> list[str]:
     problems = []
-    for section, key, table in (("data", "source", SOURCES), ("model", "builder", BUILDERS)):
-        name = _section(raw, section).get(key)
+    named = [("data", _section(raw, "data"), "source", SOURCES)]
+    named += [(place, section, "builder", BUILDERS) for place, section in _models(raw)]
+    for place, section, key, table in named:
+        name = section.get(key)
         if not isinstance(name, str) or not name:
             continue
         own = "Your own is written as package.module:function."
@@ -66,22 +82,22 @@ def _name_problems(raw: Mapping[Any, Any]) -> list[str]:
             module, _, function = name.partition(":")
             words = [*module.split("."), function]
             if not all(word.isidentifier() for word in words):
-                problems.append(f"{section}.{key} {name!r} is not a dotted path. {own}")
+                problems.append(f"{place}.{key} {name!r} is not a dotted path. {own}")
         elif name not in table:
             near = did_you_mean(name, table).strip() or f"Known: {', '.join(sorted(table))}."
-            problems.append(f"{section}.{key} {name!r} is not known. {near} {own}")
+            problems.append(f"{place}.{key} {name!r} is not known. {near} {own}")
     return problems
 
 
 def _file_problems(raw: Mapping[Any, Any]) -> list[str]:
     problems = []
-    for section in ("data", "model"):
-        path = _section(raw, section).get("path")
+    for place, section in [("data", _section(raw, "data")), *_models(raw)]:
+        path = section.get("path")
         # A data path may be a glob pattern; its reader says when it matches nothing.
-        is_pattern = section == "data" and isinstance(path, str) and set("*?[") & set(path)
+        is_pattern = place == "data" and isinstance(path, str) and set("*?[") & set(path)
         if isinstance(path, str) and not is_pattern and not os.path.exists(path):
             near = did_you_mean(Path(path).name, names_in(Path(path).parent))
-            problems.append(f"{section}.path {path!r:.200} does not exist.{near}")
+            problems.append(f"{place}.path {path!r:.200} does not exist.{near}")
     return problems
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from tfopt.config.distill import Loss
 from tfopt.config.schema import Export, Step
 from tfopt.registry import did_you_mean
 
@@ -134,7 +135,7 @@ def _unknown_key(loc: Place, section: type[BaseModel], raw: Any) -> _Problem:
     known = list(owner.model_fields)
     near = did_you_mean(str(key), known).strip()
     hint = f"; {near[0].lower()}{near[1:]}" if near else f"; known: {', '.join(known)}"
-    kind = {Step: "a step", Export: "an export format"}.get(owner)
+    kind = {Step: "a step", Export: "an export format", Loss: "a distillation loss"}.get(owner)
     if kind is not None:
         return _Problem(place, text=f": {str(key)!r} is not {kind}{hint}")
     return _Problem((*place, str(key)), text=f" is not a setting{hint}")

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from tfopt.config.distill import DistillStep, Taught
 from tfopt.config.fit import (
     ConstantRate,
     CosineRate,
@@ -28,8 +29,8 @@ from tfopt.config.fit import (
     StepRate,
     Train,
 )
-from tfopt.config.head import Head
-from tfopt.config.section import Section
+from tfopt.config.model import Model, Preprocess
+from tfopt.config.section import Section, defaults_for_bare_keys, one_key_or_bare_name
 from tfopt.config.strategy import Strategy
 from tfopt.config.text import Text
 
@@ -39,6 +40,7 @@ __all__ = [
     "ConstantRate",
     "CosineRate",
     "Data",
+    "DistillStep",
     "EarlyStopping",
     "ExponentialRate",
     "Export",
@@ -60,14 +62,12 @@ __all__ = [
     "Step",
     "StepRate",
     "Strategy",
+    "Taught",
     "Text",
     "Train",
 ]
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8_io", "int16x8"]
-Initializer = Literal[
-    "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "orthogonal"
-]
 MetricName = Literal[
     "auto", "accuracy", "top_5_accuracy", "macro_f1", "mean_squared_error", "mean_absolute_error"
 ]
@@ -167,55 +167,7 @@ class Data(Section):
         return self
 
 
-class Preprocess(Section):
-    """Layers put before the model, inside the exported graph, in this order.
-
-    Attributes:
-        grey: Turn three colour channels into one (ITU-R BT.601 luma).
-        crop: Height and width of a centre crop.
-        resize: Height and width after resizing (bilinear).
-        scale: Multiply every value, for example ``0.00392157`` for bytes.
-        mean: Subtract after scaling; one number or one a channel.
-        std: Divide after subtracting; one number or one a channel.
-    """
-
-    grey: bool = False
-    crop: tuple[int, int] | None = None
-    resize: tuple[int, int] | None = None
-    scale: float | None = None
-    mean: float | tuple[float, ...] | None = None
-    std: float | tuple[float, ...] | None = None
-
-
-class Model(Section):
-    """The model: built by name, by the user's own function, or read from a file.
-
-    Attributes:
-        builder: A built-in name or a dotted path ``package.module:function``.
-        path: A ``.keras`` or ``.h5`` file of Keras 3 or Keras 2, or a SavedModel of Keras 2.
-        trust: Whether Python code in that file (a Lambda) may run.
-        arguments: Keyword arguments for the builder.
-        initializer: Kernel initializer of the built-in builders.
-        preprocess: Layers put before the model.
-        head: A new head in place of the model's own.
-    """
-
-    builder: str | None = None
-    path: Path | None = None
-    trust: bool = False
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    initializer: Initializer | None = None
-    preprocess: Preprocess | None = None
-    head: Head | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Model:
-        if (self.builder is None) == (self.path is None):
-            raise ValueError("set exactly one of builder and path")
-        return self
-
-
-class PruneStep(Fit):
+class PruneStep(Taught):
     """Magnitude pruning: a ``prune`` step.
 
     Attributes:
@@ -265,7 +217,7 @@ class PruneStep(Fit):
 _FIXED_BY_2_4 = frozenset({"sparsity", "schedule", "begin", "end"})
 
 
-class ClusterStep(Fit):
+class ClusterStep(Taught):
     """Weight clustering: a ``cluster`` step.
 
     Attributes:
@@ -287,7 +239,7 @@ class ClusterStep(Fit):
     learning_rate: LearningRate = CosineRate(schedule="cosine", peak=3e-4)
 
 
-class QuantizeStep(Fit):
+class QuantizeStep(Taught):
     """Quantization-aware training to 8 bits: a ``quantize`` step.
 
     Attributes:
@@ -305,18 +257,12 @@ class QuantizeStep(Fit):
     calibration_examples: int = Field(512, ge=1)
 
 
-def _one_key_or_bare_name(schema: dict[str, Any]) -> None:
-    """Tell editors that an entry has one key, or is just its name."""
-    names = list(schema["properties"])
-    entry = {key: schema.pop(key) for key in ("type", "properties", "additionalProperties")}
-    schema["anyOf"] = [{"enum": names}, {**entry, "minProperties": 1, "maxProperties": 1}]
-
-
 class Step(Section):
     """One entry of ``steps``: exactly one of the keys below."""
 
-    model_config = ConfigDict(json_schema_extra=_one_key_or_bare_name)
+    model_config = ConfigDict(json_schema_extra=one_key_or_bare_name)
 
+    distill: DistillStep | None = None
     prune: PruneStep | None = None
     cluster: ClusterStep | None = None
     quantize: QuantizeStep | None = None
@@ -327,16 +273,16 @@ class Step(Section):
         return next(name for name in STEP_ORDER if getattr(self, name) is not None)
 
     @property
-    def settings(self) -> PruneStep | ClusterStep | QuantizeStep:
+    def settings(self) -> DistillStep | Taught:
         """Return the settings under that key."""
-        settings: PruneStep | ClusterStep | QuantizeStep = getattr(self, self.name)
+        settings: DistillStep | Taught = getattr(self, self.name)
         return settings
 
     @model_validator(mode="before")
     @classmethod
     def _bare_name(cls, raw: Any) -> Any:
         """Accept ``- quantize`` and ``- quantize:`` for ``- quantize: {}``."""
-        return _defaults_for_bare_keys(raw)
+        return defaults_for_bare_keys(raw)
 
     @model_validator(mode="after")
     def _one_key(self) -> Step:
@@ -345,7 +291,7 @@ class Step(Section):
         return self
 
 
-STEP_ORDER = ("prune", "cluster", "quantize")
+STEP_ORDER = ("distill", "prune", "cluster", "quantize")
 """Legal order: each step keeps what the ones before it made, and none after it could."""
 
 
@@ -376,7 +322,7 @@ class LitertExport(Section):
 class Export(Section):
     """One entry of ``export``: exactly one of the keys below."""
 
-    model_config = ConfigDict(json_schema_extra=_one_key_or_bare_name)
+    model_config = ConfigDict(json_schema_extra=one_key_or_bare_name)
 
     litert: LitertExport | None = None
 
@@ -384,7 +330,7 @@ class Export(Section):
     @classmethod
     def _bare_name(cls, raw: Any) -> Any:
         """Accept ``- litert`` for ``- litert: {}``."""
-        return _defaults_for_bare_keys(raw)
+        return defaults_for_bare_keys(raw)
 
     @model_validator(mode="after")
     def _one_key(self) -> Export:
@@ -433,11 +379,3 @@ class Recipe(Section):
     def training(self) -> Train | None:
         """Return the float training; a built model without ``train`` gets the defaults."""
         return Train() if self.train is None and self.model.builder is not None else self.train
-
-
-def _defaults_for_bare_keys(raw: Any) -> Any:
-    if isinstance(raw, str):
-        return {raw: {}}
-    if isinstance(raw, dict):
-        return {key: {} if value is None else value for key, value in raw.items()}
-    return raw

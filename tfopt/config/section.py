@@ -31,6 +31,22 @@ class Section(Strict):
     _booleans = field_validator("*", mode="before")(Strict.refuse_boolean.__func__)  # type: ignore[attr-defined]  # a class method has it
 
 
+def one_key_or_bare_name(schema: dict[str, Any]) -> None:
+    """Tell editors that an entry has one key, or is just its name."""
+    names = list(schema["properties"])
+    entry = {key: schema.pop(key) for key in ("type", "properties", "additionalProperties")}
+    schema["anyOf"] = [{"enum": names}, {**entry, "minProperties": 1, "maxProperties": 1}]
+
+
+def defaults_for_bare_keys(raw: Any) -> Any:
+    """Return ``{name: {}}`` for a bare name, and ``{}`` for an empty entry."""
+    if isinstance(raw, str):
+        return {raw: {}}
+    if isinstance(raw, dict):
+        return {key: {} if value is None else value for key, value in raw.items()}
+    return raw
+
+
 def _holds_boolean(value: Any) -> bool:
     if isinstance(value, dict):
         return any(isinstance(entry, bool) for entry in value.values())

@@ -128,11 +128,15 @@ class TeacherCache:
         pairs = tf.data.Dataset.zip((numbers, views))
         size = batch_size or self._batch_size
         pairs = pairs.batch(size, drop_remainder=drop_remainder)
-        return pairs.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(
-            tf.data.AUTOTUNE
-        )
+        return pairs.map(self.batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    def _batch(self, numbers: Any, views: Any) -> tuple[Any, ...]:
+    def batch(self, numbers: Any, views: Any) -> tuple[Any, ...]:
+        """Return a batch as ``dataset`` yields it; also inside of a graph.
+
+        Args:
+            numbers: Rows, int64 ``(rows,)``.
+            views: View of each row, int64 ``(rows,)``.
+        """
         places = tf.stack([views, numbers], axis=1)
         taught = tf.nest.map_structure(lambda array: _look_up(array, places), self._results)
         batch = [TaughtInputs(self._data.look(numbers, views), taught)]

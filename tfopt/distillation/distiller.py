@@ -185,6 +185,26 @@ class Distiller(keras.Model):
         """Return all metrics of one batch; see ``tf_keras.Model.test_on_batch``."""
         return super().test_on_batch(self._prepare(x), *positional, **named)
 
+    def look_at(self, x: Any) -> None:
+        """Check everything on the first rows, as ``fit`` does, and build what is learned.
+
+        Afterwards ``weights`` holds the projections too, so that a checkpoint can be loaded.
+        ``compile`` first: what outputs tell may depend on the loss.
+
+        Args:
+            x: Data as for ``fit``.
+
+        Raises:
+            InputError: If losses, data and models do not fit together.
+            ModelError: If shapes differ.
+        """
+        self._prepare(x)
+
+    @property
+    def teachers(self) -> Sequence[Teacher]:
+        """Return the teachers."""
+        return tuple(self._setup.teachers)
+
     @property
     def metrics(self) -> list[Any]:
         """Return all metrics, the loss first."""

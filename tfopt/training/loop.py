@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -28,12 +28,31 @@ from tfopt.training.reason import reason_of
 from tfopt.training.task import Task
 
 
+class TrainingRows(Protocol):
+    """What a stage trains on: a split, or rows with what teachers said about them."""
+
+    @property
+    def examples(self) -> int:
+        """Return the number of rows."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the batches in an epoch; see ``Split``."""
+
+    def training_batches(
+        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    ) -> Any:
+        """Return the batches of epochs; see ``Split``."""
+
+    def sample_inputs(self, count: int, *, seed: int) -> Any:
+        """Return the inputs of some rows; see ``Split``."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitJob:
     """Everything one training stage needs.
 
     Attributes:
-        model: The model to train, changed in place.
+        model: The model to train, changed in place; or a distiller around it.
         train: Training examples.
         validation: Examples that choose epochs, or None.
         settings: Epochs, optimizer, learning rate and the like.
@@ -52,7 +71,7 @@ class FitJob:
     """
 
     model: Model
-    train: Split
+    train: TrainingRows
     validation: Split | None
     settings: Fit
     task: Task

@@ -1,0 +1,72 @@
+"""Run a recipe from the command line: the folder, the log, and who speaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tfopt.arguments import resume_command, typed
+from tfopt.config.schema import Recipe
+from tfopt.console import make_reporter
+from tfopt.errors import Interrupted
+from tfopt.options import RunChoice
+from tfopt.process import quiet_tensorflow
+from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
+from tfopt.strategies.place import choose_kind, find_place
+
+_RUNS = Path("runs")
+
+
+def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
+    """Run a recipe as the command line asks for it.
+
+    Args:
+        words: What was typed after ``tfopt``.
+        recipe: The recipe.
+        choice: Where to, whether to resume, and how much to say.
+
+    Raises:
+        Interrupted: If it was; the message says how to go on.
+        TfoptError: Whatever else stopped the run.
+    """
+    # What contradicts the launcher or is wrong with the folder is said before TensorFlow loads.
+    place = find_place(os.environ)
+    choose_kind(recipe.strategy, place)
+    is_first = place.rank == 0
+    folder = _folder_of(recipe, choice, is_first=is_first)
+    if is_first:
+        check_run_dir(folder, resume=choice.resume)
+    go_on = f"Go on with: {resume_command(words, folder)}"
+    log = folder / "log.txt" if is_first else None
+    with quiet_tensorflow(log_to=log, beside=MANIFEST) as stream:
+        # Only the first process of a run speaks; the others write into their own logs.
+        reporter = make_reporter(
+            quiet=choice.quiet and is_first, stream=stream if is_first else sys.stderr
+        )
+        try:
+            from tfopt.pipeline import RunOptions, run_recipe
+
+            options = RunOptions(
+                folder, resume=choice.resume, command=typed(words), keeps_rank_logs=not is_first
+            )
+            run_recipe(recipe, options, reporter)
+        except (KeyboardInterrupt, Interrupted) as error:
+            raise Interrupted(f"Interrupted. {go_on}") from error
+        except BrokenPipeError as error:
+            raise Interrupted(f"Nobody reads the output any more. {go_on}") from error
+        finally:
+            with suppress(BrokenPipeError):
+                reporter.close()
+
+
+def _folder_of(recipe: Recipe, choice: RunChoice, *, is_first: bool) -> Path:
+    """Return the run folder; the first process tells the others which one it took."""
+    if choice.output is not None:
+        return choice.output
+    if not is_first:
+        return _RUNS / recipe.name
+    find = latest_folder if choice.resume else fresh_folder
+    return find(_RUNS, recipe.name)

@@ -1,0 +1,1 @@
+"""Distillation as a recipe has it: students, lessons, and what they achieved."""

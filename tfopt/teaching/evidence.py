@@ -1,0 +1,179 @@
+"""What a lesson achieved, measured on the taught student."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfopt.compression.base import Measurement
+from tfopt.config.schema import Augment
+from tfopt.data.split import Split
+from tfopt.distillation.teachers import digest_of
+from tfopt.errors import VerificationError
+from tfopt.legacy_keras import Model
+from tfopt.results import LayerDecision
+from tfopt.teaching.agreement import Beside, compare
+from tfopt.teaching.lesson import Lesson, views_of
+
+# One-sided 95% quantile of the normal distribution.
+_Z95 = 1.645
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What student and teachers were before the first step.
+
+    Attributes:
+        weights: The student's trainable weights, by layer.
+        teachers: Hash of each teacher's weights.
+    """
+
+    weights: Mapping[str, Sequence[npt.NDArray[Any]]]
+    teachers: Sequence[str]
+
+
+def start_of(lesson: Lesson) -> Start:
+    """Return the state of a lesson before it is taught."""
+    return Start(_weights(lesson.twin), _teachers(lesson))
+
+
+def measure(
+    lesson: Lesson, start: Start, *, train: Split, evaluation: Split, augment: Augment
+) -> Measurement:
+    """Return what the student has become.
+
+    Args:
+        lesson: A lesson that was taught.
+        start: Its state before.
+        train: Training rows.
+        evaluation: Evaluation rows.
+        augment: The augmentation of the training rows.
+
+    Raises:
+        VerificationError: If the student did not move, a teacher did, or the student agrees
+            with a teacher no more than chance would have it.
+    """
+    _require_unmoved(lesson, start)
+    layers = _moved(lesson, start)
+    found = compare(lesson, evaluation)
+    for one in found:
+        _require_agreement(one)
+    own, given = lesson.twin.count_params(), lesson.incoming.count_params()
+    copied = [int(entry.values["copied_parameters"]) for entry in lesson.decisions]
+    evidence: dict[str, Any] = {"parameter_ratio": round(given / own, 4)}
+    for one in found:
+        evidence |= one.evidence("" if len(found) == 1 else f"_{one.number}")
+    evidence |= {
+        "parameters_before": given,
+        "parameters": own,
+        "copied_layers": sum(count > 0 for count in copied),
+        "copied_fraction": sum(copied) / own,
+        **_passes(lesson, augment, rows=train.examples),
+        "teacher_sha256": ", ".join(digest[:16] for digest in start.teachers),
+    }
+    notes = _notes(lesson, layers, own=own, given=given, rows_saved=evidence["teacher_rows_saved"])
+    return Measurement(evidence=evidence, layers=layers, notes=notes)
+
+
+def _weights(model: Model) -> dict[str, list[npt.NDArray[Any]]]:
+    return {
+        layer.name: [weight.numpy() for weight in layer.trainable_weights]
+        for layer in model.layers
+        if layer.weights
+    }
+
+
+def _teachers(lesson: Lesson) -> list[str]:
+    return [digest_of(teacher.weights()) for teacher in lesson.teachers]
+
+
+def _require_unmoved(lesson: Lesson, start: Start) -> None:
+    for teacher, old, new in zip(lesson.teachers, start.teachers, _teachers(lesson), strict=True):
+        if old != new:
+            raise VerificationError(
+                f"The weights of the {teacher.name} changed while it taught, so the student "
+                "learned from several teachers. Something else trains it, such as a layer that is "
+                "shared with the student."
+            )
+
+
+def _moved(lesson: Lesson, start: Start) -> list[LayerDecision]:
+    """Return the layers with how far each has moved, relative to where it began."""
+    after = _weights(lesson.twin)
+    layers = []
+    for entry in lesson.decisions:
+        pairs = list(zip(start.weights[entry.layer], after[entry.layer], strict=True))
+        change = math.sqrt(sum(float(np.sum(np.square(new - old))) for old, new in pairs))
+        length = math.sqrt(sum(float(np.sum(np.square(old))) for old, _ in pairs))
+        relative = change / length if length else change
+        if not math.isfinite(relative):
+            raise VerificationError(
+                f"Layer {entry.layer!r} of the student has weights that are not finite."
+            )
+        layers.append(replace(entry, values={**entry.values, "relative_change": relative}))
+    if not any(entry.values["relative_change"] for entry in layers):
+        raise VerificationError(
+            f"No weight of the student {lesson.twin.name!r} changed, so it was not taught. Raise "
+            "the learning rate."
+        )
+    return layers
+
+
+def _require_agreement(one: Beside) -> None:
+    """Raise if student and teacher choose the same class no more often than by chance.
+
+    Chance is what two that know nothing of each other would agree on, each with its own
+    frequencies of classes (Cohen 1960). A student that always says the same is there.
+    """
+    if one.agreement is None or one.is_constant:
+        return
+    margin = _Z95 * math.sqrt(one.chance * (1 - one.chance) / one.choices)
+    if not one.agreement > one.chance + min(margin, (1 - one.chance) / 2):
+        raise VerificationError(
+            f"The student agrees with the {one.name} on {one.agreement:.1%} of {one.choices} "
+            f"choices, and chance alone would give {one.chance:.1%}: it has not learned from it. "
+            "Train longer, change the learning rate, or look at the losses in the epoch logs."
+        )
+
+
+def _passes(lesson: Lesson, augment: Augment, *, rows: int) -> dict[str, int]:
+    """Return on how many rows the teachers ran, and on how many the cache spared them."""
+    each = rows * len(lesson.teachers)
+    views = views_of(lesson.settings, augment)
+    runs = views or lesson.settings.epochs
+    return {
+        "teacher_rows": runs * each,
+        "teacher_rows_saved": (lesson.settings.epochs - runs) * each,
+    }
+
+
+def _notes(
+    lesson: Lesson, layers: Sequence[LayerDecision], *, own: int, given: int, rows_saved: int
+) -> list[str]:
+    notes = []
+    if own >= given and not lesson.student.is_born_again:
+        notes.append(
+            f"the student has {own:,} parameters and the model that came in {given:,}, so nothing "
+            "became smaller"
+        )
+    still = [entry.layer for entry in layers if entry.done and not entry.values["relative_change"]]
+    if still:
+        more = f" and {len(still) - _SHOWN} more" if len(still) > _SHOWN else ""
+        notes.append(f"did not move while it was taught: {', '.join(still[:_SHOWN])}{more}")
+    if rows_saved < 0:
+        notes.append(
+            f"the cache made the teacher run on {-rows_saved:,} rows more than training without it "
+            "would have; use fewer augment_views"
+        )
+    if lesson.settings.initialize == "teacher":
+        apart = [entry for entry in layers if not entry.values["copied_parameters"]]
+        notes += [f"{entry.layer} {entry.reason}" for entry in apart[:_SHOWN]]
+        if len(apart) > _SHOWN:
+            notes.append(f"{len(apart) - _SHOWN} more layers start fresh")
+    return notes
