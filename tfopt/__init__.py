@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from tfopt.api import Distiller as Distiller
     from tfopt.api import DistributedGradientTape as DistributedGradientTape
     from tfopt.api import DistributedOptimizer as DistributedOptimizer
+    from tfopt.api import Elastic as Elastic
+    from tfopt.api import ElasticResult as ElasticResult
     from tfopt.api import cache_teacher as cache_teacher
     from tfopt.api import cluster as cluster
     from tfopt.api import conversion_of as conversion_of
     from tfopt.api import distill as distill
     from tfopt.api import export_litert as export_litert
     from tfopt.api import fine_tune as fine_tune
+    from tfopt.api import fit_elastic as fit_elastic
     from tfopt.api import initialization_of as initialization_of
     from tfopt.api import load as load
     from tfopt.api import load_transformer as load_transformer
@@ -37,12 +40,15 @@ _FUNCTIONS = (
     "Distiller",
     "DistributedGradientTape",
     "DistributedOptimizer",
+    "Elastic",
+    "ElasticResult",
     "cache_teacher",
     "cluster",
     "conversion_of",
     "distill",
     "export_litert",
     "fine_tune",
+    "fit_elastic",
     "initialization_of",
     "load",
     "load_transformer",

@@ -42,6 +42,8 @@ from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
+from tfopt.strategies.elastic import fit_elastic
+from tfopt.strategies.elastic_terms import Elastic, ElasticResult
 from tfopt.strategies.optimizer import DistributedOptimizer
 from tfopt.strategies.tape import DistributedGradientTape
 from tfopt.taught import distill
@@ -55,12 +57,15 @@ __all__ = [
     "Distiller",
     "DistributedGradientTape",
     "DistributedOptimizer",
+    "Elastic",
+    "ElasticResult",
     "cache_teacher",
     "cluster",
     "conversion_of",
     "distill",
     "export_litert",
     "fine_tune",
+    "fit_elastic",
     "initialization_of",
     "load",
     "load_transformer",

@@ -1,0 +1,70 @@
+"""Enter the ranks of this moment, hear of changes, and leave."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from tfopt.strategies import agreement
+from tfopt.strategies.horovod_door import is_elastic, library
+from tfopt.strategies.lifeline import require_launcher, watch_peers
+
+# Within which a starting rank must arrive, after importing TensorFlow on a busy machine.
+_ARRIVAL_SECONDS = "120"
+_ARRIVAL = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+_LAUNCHER_SECONDS = 5.0
+
+
+class _News:
+    """What the launcher says about hosts; Horovod calls it from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._has_some = False
+
+    def on_hosts_updated(self, timestamp: int, update_res: Any) -> None:
+        """Note that hosts were added or removed."""
+        self._has_some = True
+
+    def take(self) -> bool:
+        """Return whether there was news since the last call."""
+        found, self._has_some = self._has_some, False
+        return found
+
+
+_news = _News()
+
+
+def enter(lost_seconds: int) -> None:
+    """Become one of the ranks, and let the kernel watch the connections to the others.
+
+    Args:
+        lost_seconds: How long a peer may be silent, in seconds.
+    """
+    horovod = library()
+    os.environ.setdefault(_ARRIVAL, _ARRIVAL_SECONDS)
+    if not horovod.is_initialized():
+        _news.take()  # the ranks that meet now are what it was about
+        horovod.init()
+    if is_elastic():
+        from horovod.common.elastic import notification_manager
+
+        notification_manager.init()  # does nothing the second time
+        notification_manager.register_listener(_news)
+    watch_peers(lost_seconds)
+
+
+def leave() -> None:
+    """Stop being a rank, in order to enter anew.
+
+    Raises:
+        TrainingError: If the launcher cannot be reached, so that nobody can say who is left.
+    """
+    library().shutdown()
+    require_launcher(_LAUNCHER_SECONDS)
+
+
+def hosts_changed() -> bool:
+    """Return on every rank whether the launcher has other hosts; it tells rank 0 alone."""
+    return any(bool(one[0]) for one in agreement.gather(np.array([_news.take()], np.int64)))
