@@ -52,6 +52,7 @@ bench: setup
 	$(BIN)/python benchmarks/mobilenet.py
 	$(BIN)/python benchmarks/bridge_coverage.py --fast
 	$(BIN)/python benchmarks/distill_mnist.py
+	$(BIN)/python benchmarks/scaling.py
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
