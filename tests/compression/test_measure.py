@@ -66,6 +66,16 @@ def test_what_only_looks_clustered() -> None:
         assert not is_clustered(kernel.astype(np.float32))
 
 
+def test_a_large_table_of_rounded_values_is_not_clustered() -> None:
+    """The position table of all-MiniLM-L6-v2: a third of its values are distinct."""
+    table = np.round(RANDOM.normal(size=(512, 384)).astype(np.float32) * 8000) / np.float32(8001)
+    assert 1024 < unique_values(table) < 0.75 * table.size
+    assert not is_clustered(table)
+    by_channel = np.concatenate([clustered((512, 1), 16) for _ in range(384)], axis=1)
+    assert unique_values(by_channel) > 1024
+    assert is_clustered(by_channel)
+
+
 def test_kernels_are_named_by_layer_and_attribute(cnn: Model) -> None:
     found = model_kernels(graph.copy(cnn))
     assert sorted(found) == ["conv/kernel", "depthwise/depthwise_kernel", "out/kernel"]

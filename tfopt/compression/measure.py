@@ -52,8 +52,8 @@ _PRUNED = 0.05
 _CLUSTERED = 0.75
 """Distinct values over weights below which a kernel counts as clustered."""
 
-_MOST_SHARED_VALUES = 2**18
-"""float32 kernels of millions of weights repeat values by chance, but hold more than these."""
+_MOST_CLUSTERS = 1024
+"""Most values that a cluster step leaves in a kernel, or in each of its channels."""
 
 _FEW_VALUES = 64
 
@@ -90,9 +90,20 @@ def is_clustered(kernel: npt.NDArray[np.floating]) -> bool:
     count = unique_values(kept)
     if count + (kept.size < kernel.size) < 2 or np.all(kept == 1):
         return False
-    if count > min(_CLUSTERED * kept.size, _MOST_SHARED_VALUES):
+    if count > _CLUSTERED * kept.size:
+        return False
+    # Large tables that were rounded once repeat values too, but hardly within a channel.
+    if count > _MOST_CLUSTERS and _values_of_channels(kernel) > _CLUSTERED * kept.size:
         return False
     return count <= _FEW_VALUES or not _is_short(kept.astype(np.float32))
+
+
+def _values_of_channels(kernel: npt.NDArray[np.floating]) -> int:
+    """Return the sum of distinct values beside zero in each entry of the last axis."""
+    columns = np.sort(kernel.reshape(-1, kernel.shape[-1]), axis=0)
+    is_new = np.ones(columns.shape, bool)
+    is_new[1:] = columns[1:] != columns[:-1]
+    return int(np.count_nonzero(is_new & (columns != 0)))
 
 
 def _is_short(values: npt.NDArray[np.float32]) -> bool:
