@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfopt.api import strip as strip
     from tfopt.api import to_keras3 as to_keras3
     from tfopt.api import to_tf_keras as to_tf_keras
+    from tfopt.api import tokenize as tokenize
 
 _FUNCTIONS = (
     "Distiller",
@@ -59,6 +60,7 @@ _FUNCTIONS = (
     "strip",
     "to_keras3",
     "to_tf_keras",
+    "tokenize",
 )
 
 _MODULES = ("callbacks",)

@@ -26,6 +26,7 @@ from tfopt.config.schema import (
 from tfopt.console import make_reporter
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
+from tfopt.data.text import tokenize
 from tfopt.distillation.cache import cache_teacher
 from tfopt.distillation.distiller import Distiller
 from tfopt.emulation import SAVED_OBJECTS, like_source
@@ -76,6 +77,7 @@ __all__ = [
     "strip",
     "to_keras3",
     "to_tf_keras",
+    "tokenize",
 ]
 
 

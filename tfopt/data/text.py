@@ -11,7 +11,7 @@ import numpy as np
 from tfopt.config.schema import Text
 from tfopt.data.checks import Array, as_label_arrays, check_lengths
 from tfopt.data.tags import are_tags, are_words, labels_of_tags, tag_numbers, word_rows
-from tfopt.data.tokenizer import Encoded, TextTokenizer, load_tokenizer
+from tfopt.data.tokenizer import Encoded, LowerCase, TextTokenizer, load_tokenizer
 from tfopt.data.tokens import IDS, MASK, TokenSplit, token_inputs
 from tfopt.errors import DataError
 
@@ -125,6 +125,35 @@ def split_of_texts(
         inputs, labels, class_names=names, lengths=settings.lengths, labels_by_token=has_tags
     )
     return split, report
+
+
+def tokenize(
+    texts: Any, *, tokenizer: str, max_tokens: int = 64, lower_case: LowerCase = "auto"
+) -> dict[str, Array]:
+    """Return the inputs that a transformer reads, padded on the right to one length.
+
+    Args:
+        texts: Strings; or a dict with ``text`` and ``text_pair``; or lists of words.
+        tokenizer: A pretrained model by name (``minilm-l6``), a folder in Hugging Face layout,
+            or a file; see ``data.text`` in a recipe.
+        max_tokens: Length of every row in tokens, special ones included; longer rows are cut.
+        lower_case: See ``data.text``.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, and ``token_type_ids`` for pairs: int32 arrays
+        ``(rows, max_tokens)``.
+
+    Raises:
+        BackendMissing: If the tokenizer, or the package for it, is not installed.
+        DataError: If texts are not strings, one is empty, or most tokens are unknown.
+        InputError: If there is no such tokenizer.
+    """
+    found = load_tokenizer(tokenizer, lower_case=lower_case)
+    rows = text_rows(texts, "texts")
+    encoded = list(found.encode(rows, max_tokens=max_tokens))
+    inputs = _padded(encoded, found, max_tokens, pairs=isinstance(rows[0], tuple))
+    _report(inputs, np.array([row.whole for row in encoded]), found, "texts")
+    return inputs
 
 
 def text_rows(value: Any, what: str) -> Sequence[Any]:

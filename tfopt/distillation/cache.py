@@ -157,6 +157,7 @@ def cache_teacher(  # noqa: PLR0913  # keyword-only options, each with its own d
     batch_size: int = 64,
     features: Sequence[str] = (),
     views: Views | None = None,
+    teacher_inputs: Any = None,
 ) -> TeacherCache:
     """Run a teacher over all rows once, and keep what it says.
 
@@ -175,14 +176,17 @@ def cache_teacher(  # noqa: PLR0913  # keyword-only options, each with its own d
         batch_size: Rows for the teacher at once, and of the batches that come back.
         features: Inner tensors of the teachers that losses will look into.
         views: Augmented versions of the rows; None: the rows as they are.
+        teacher_inputs: What the teachers read instead of ``x``, row for row: the same texts as
+            the ids of another tokenizer, or the same pictures in another size.
 
     Returns:
-        The rows with their outputs.
+        The rows with their outputs. Distil from them with ``teacher=None`` if the teachers
+        read something else than the student.
 
     Raises:
-        DataError: If the data is empty, endless or irregular.
+        DataError: If the data is empty, endless or irregular, or the teachers read other rows.
         InputError: If an option is impossible, a teacher's content cannot be hashed, or the
-            augmentation ignores its seed.
+            augmentation ignores its seed or would change the student's inputs alone.
         ModelError: If a teacher cannot take the data.
         StorageError: If the folder cannot be written.
     """
@@ -192,6 +196,7 @@ def cache_teacher(  # noqa: PLR0913  # keyword-only options, each with its own d
         raise InputError(f"batch_size must be at least 1. Received: {batch_size}.")
     folder = Path(folder)
     rows = _Rows(data, views)
+    read = rows if teacher_inputs is None else _read_by_teachers(teacher_inputs, rows)
     make_folder(folder)
     remove_partial_files(folder)
     given = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
@@ -200,7 +205,7 @@ def cache_teacher(  # noqa: PLR0913  # keyword-only options, each with its own d
     shelves = [_Shelf(one, folder, dtype=dtype, batch_size=batch_size) for one in bound]
     parts: list[list[list[TeacherResult]]] = [[] for _ in shelves]
     for view in range(rows.views):
-        inputs_of_view = list(rows.shards(view))
+        inputs_of_view = list(read.shards(view))
         for shelf, found in zip(shelves, parts, strict=True):
             found.append([shelf.get(inputs) for inputs in inputs_of_view])
     results = [
@@ -231,6 +236,11 @@ class _Rows:
         self._graph = tf.function(self.look, reduce_retracing=True)
         if views is not None:
             self._require_seeded()
+
+    @property
+    def is_augmented(self) -> bool:
+        """Return whether the inputs are changed before they are learned from."""
+        return self._views is not None
 
     def look(self, numbers: Any, views: Any) -> Any:
         """Return inputs as they are learned from; also inside of a graph.
@@ -288,6 +298,22 @@ class _Rows:
                 "what the teacher saw. Draw its random numbers with tf.random.stateless_uniform "
                 "and its like from the seed it is given."
             )
+
+
+def _read_by_teachers(inputs: Any, rows: _Rows) -> _Rows:
+    """Return the teachers' rows, as many as the student's."""
+    if rows.is_augmented:
+        raise InputError(
+            "views change what the student reads, and teacher_inputs would stay as they are. "
+            "Remove one of the two."
+        )
+    read = _Rows((inputs,), None)
+    if read.count != rows.count:
+        raise DataError(
+            f"teacher_inputs has {read.count} rows, and the data {rows.count}. Give the same "
+            "examples in the same order."
+        )
+    return read
 
 
 class _Shelf:
