@@ -113,11 +113,9 @@ class Job:
         if self.mode == "static":
             return ["-np", "2", "-H", f"{NAMES[0]}:1,{NAMES[1]}:1"]
         self.set_hosts(NAMES[:2])
-        script = self.folder / "discover.sh"
-        script.write_text(f"#!/bin/sh\ncat {self.folder / 'available'}\n")
-        script.chmod(0o755)
+        script = f"{sys.executable} -m tfopt.strategies.admission {self.folder / 'available'}"
         numbers = ["--min-num-proc", "1", "--max-num-proc", "3", "-np", "2"]
-        return [*numbers, "--host-discovery-script", str(script), "--elastic-timeout", "60"]
+        return [*numbers, "--host-discovery-script", script, "--elastic-timeout", "60"]
 
     def set_hosts(self, names: tuple[str, ...]) -> None:
         """Say which hosts there are, for the discovery script."""
@@ -209,11 +207,13 @@ def run_case(folder: Path, name: str, mode: str, instant: str, options: Any) -> 
     keys = folder / "hosts"
     keys.mkdir(parents=True)
     with make_hosts(keys, NAMES) as hosts:
-        pace = (options.steps, options.step_seconds, options.limit)
+        # A new host is tried before it is listed, and must still find something to do.
+        steps = options.steps * (4 if name == "host added" else 1)
+        pace = (steps, options.step_seconds, options.limit)
         job = Job(hosts, folder, mode, *pace, options.keras)
         try:
             job.start()
-            at = {"start": 1, "middle": options.steps // 2, "end": options.steps - 8}[instant]
+            at = {"start": 1, "middle": steps // 2, "end": steps - 8}[instant]
             if not job.wait_for_step(at):
                 return Outcome(name, mode, instant, "the job did not come to the fault")
             since = time.time()
