@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, TextIO
 import typer
 
 from tfopt import __version__
+from tfopt.cli_launch import PASS_ON, launch
 from tfopt.errors import ExitCode, TfoptError
+from tfopt.launch import report_status
 from tfopt.options import (
     AlphaOption,
     ConfigOption,
@@ -37,6 +39,7 @@ from tfopt.options import (
     WarmupOption,
 )
 from tfopt.process import quiet_tensorflow, terminable
+from tfopt.strategies.place import rank_words
 
 _DEBUG = "--debug"
 
@@ -365,6 +368,12 @@ def plan(
         print_plan(make_plan(chosen), stream=sys.stdout)
 
 
+app.command(
+    context_settings=PASS_ON,
+    epilog=_examples("launch -np 8 -H node1:4,node2:4 -- run my.yaml -o out"),
+)(launch)
+
+
 @app.command(epilog=_examples("doctor"))
 def doctor() -> None:
     """Print versions and what works on this machine."""
@@ -438,10 +447,11 @@ def _run_command(words: list[str]) -> int:
 
 
 def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
+    report_status(int(code))
     with suppress(BrokenPipeError):
         if show_traceback:
             traceback.print_exc()
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(f"error: {rank_words(os.environ)}{message}", file=sys.stderr, flush=True)
     return int(code)
 
 

@@ -112,7 +112,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     tf.config.experimental.enable_op_determinism()
     with ExitStack() as stack:
         stack.callback(strategy.close)
-        _require_one_replica(strategy, recipe)
+        _require_no_cache(strategy, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
         _require_one_run(strategy, recipe, prepared)
@@ -125,18 +125,18 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
         return _run_in(directory, recipe, options, reporter, prepared, strategy)
 
 
-def _require_one_replica(strategy: Strategy, recipe: Recipe) -> None:
-    """Raise if teachers would have to be spread over replicas.
+def _require_no_cache(strategy: Strategy, recipe: Recipe) -> None:
+    """Raise if what teachers said on disk would have to be divided among replicas.
 
     Raises:
-        RecipeError: Naming the step.
+        RecipeError: Naming the setting.
     """
-    steps = [step for step in recipe.steps if step.distill or step.settings.teacher]
-    if steps and (strategy.copies or strategy.replicas > 1):
+    is_cached = any(step.distill is not None and step.distill.cache for step in recipe.steps)
+    if is_cached and strategy.replicas > 1:
         raise RecipeError(
-            f"The {steps[0].name} step has a teacher, and recipes teach on one device only. Run "
-            "it in one process with strategy: {kind: single}; in Python, tfopt.Distiller trains "
-            "under a tf.distribute strategy."
+            f"distill.cache keeps what teachers say for one replica, and this run has "
+            f"{strategy.replicas}. Remove distill.cache, or set strategy: {{kind: single}} and "
+            "start one process."
         )
 
 
@@ -189,6 +189,7 @@ def _run_in(
             examples=prepared.data.evaluation.examples,
         )
     )
+    reporter.run_started(recipe.name, _stage_names(recipe), options.output, metric=findings.metric)
     try:
         error = _run(recipe, directory, reporter, prepared, strategy, findings)
         result = _result(recipe, options, findings, error)
@@ -304,7 +305,6 @@ def _run(
         stages=findings.stages,
         strategy=strategy,
     )
-    reporter.run_started(recipe.name, _stage_names(recipe), directory.root, metric=findings.metric)
     for note in prepared.data.notes:
         reporter.message(note)
     trained = train_stage(run, model, recipe.training)

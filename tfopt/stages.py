@@ -200,7 +200,8 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
         )
         if settings.teacher is not None and settings.epochs and run.float_model is not None:
             steps = context.total_steps
-            taught = taught_by(run.float_model, trained, settings.teacher, total_steps=steps)
+            with run.strategy.scope():
+                taught = taught_by(run.float_model, trained, settings.teacher, total_steps=steps)
             at_target = compression.at_target
             job = replace(job, model=taught, at_target=lambda _: at_target(trained))
         history = fit(job, run.reporter)
@@ -245,12 +246,13 @@ def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
 
     def make(folder: Path) -> Made:
         data, augment = run.data, run.recipe.data.augment
-        lesson = make_lesson(
-            settings, student, incoming, data.train, custom_objects=run.custom_objects
-        )
-        start = evidence.start_of(lesson)
-        job = _job(run, lesson.twin, settings, folder)
-        history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
+        with run.strategy.scope():
+            lesson = make_lesson(
+                settings, student, incoming, data.train, custom_objects=run.custom_objects
+            )
+            start = evidence.start_of(lesson)
+            job = _job(run, lesson.twin, settings, folder)
+            history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
         measured = evidence.measure(
             lesson, start, train=data.train, evaluation=data.evaluation, augment=augment
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from tfopt.launch import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("strategy_battery.py")
 EXACT = [
     "sgd",
@@ -17,31 +24,71 @@ EXACT = [
     "adamw",
     "ema",
     "global norm",
-    "value",
     "plateau",
     "augmented",
     "sparse",
-    "sparse adam",
     "prune",
+    "taught",
     "cluster",
 ]
 LOOSE = ["norm", "dropout", "quantize"]
+TWO = ["sgd", "adam", "global norm", "sparse", "prune", "taught", "cluster", "quantize"]
 _LIMIT_SECONDS = 400
 
 
-def battery(settings: dict[str, Any]) -> Any:
-    """Return what the program found under a strategy in one process."""
-    command = [sys.executable, str(PROGRAM), json.dumps(settings)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False
+def finish(started: list[subprocess.Popen[str]]) -> None:
+    """Wait for processes, and leave none behind."""
+    try:
+        outputs = [process.communicate(timeout=_LIMIT_SECONDS)[0] for process in started]
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for process, output in zip(started, outputs, strict=True):
+        assert process.returncode == 0, output[-3000:]
+
+
+def start(
+    before: list[str], settings: dict[str, Any], names: list[str], target: Path, **variables: str
+) -> subprocess.Popen[str]:
+    """Start the program that trains each case alone and under a strategy."""
+    return subprocess.Popen(
+        [*before, sys.executable, str(PROGRAM), json.dumps(settings), str(target), *names],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def mirrored() -> Any:
-    return battery({"kind": "mirrored", "devices": 2})
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    target = tmp_path_factory.mktemp("mirrored") / "found.json"
+    finish([start([], {"kind": "mirrored", "devices": 2}, [*EXACT, *LOOSE], target)])
+    return json.loads(target.read_text())
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    target = tmp_path_factory.mktemp("workers") / "found.json"
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    configs = [
+        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
+        for number in range(2)
+    ]
+    settings = {"kind": "multi_worker"}
+    finish([start([], settings, TWO, target, TF_CONFIG=json.dumps(one)) for one in configs])
+    return json.loads(target.read_text())
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    target = tmp_path_factory.mktemp("ranks") / "found.json"
+    launcher = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", "2"]
+    finish([start([*launcher, "-H", "localhost:2"], {"kind": "horovod"}, TWO, target)])
+    return json.loads(target.read_text())
 
 
 def require_same_model(found: Any, name: str, *, ranks: int) -> None:
@@ -60,6 +107,21 @@ def require_same_model(found: Any, name: str, *, ranks: int) -> None:
 @pytest.mark.parametrize("name", [*EXACT, *LOOSE])
 def test_mirrored(name: str, mirrored: Any) -> None:
     require_same_model(mirrored, name, ranks=1)
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_multi_worker(name: str, workers: Any) -> None:
+    require_same_model(workers, name, ranks=2)
+
+
+@pytest.mark.horovod
+@pytest.mark.skipif(
+    importlib.util.find_spec("horovod") is None,
+    reason="Horovod is not installed: scripts/install_horovod.sh",
+)
+@pytest.mark.parametrize("name", TWO)
+def test_horovod(name: str, ranks: Any) -> None:
+    require_same_model(ranks, name, ranks=2)
 
 
 def test_the_battery_is_whole(mirrored: Any) -> None:

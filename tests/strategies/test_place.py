@@ -25,6 +25,8 @@ CHIEF = {
         ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "4"}, Place(1, 4, "horovodrun")),
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, Place(0, 2, "mpirun")),
         ({"PMI_RANK": "2", "PMI_SIZE": "3"}, Place(2, 3, "mpirun")),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"}, Place(1, 4, "srun")),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Place()),
         ({"TF_CONFIG": json.dumps(CLUSTER)}, Place(1, 2, "TF_CONFIG")),
         ({"TF_CONFIG": json.dumps(CHIEF)}, Place(2, 3, "TF_CONFIG")),
     ],
@@ -76,8 +78,13 @@ def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
         ({"kind": "single"}, Place(0, 2, "TF_CONFIG"), "auto or 'multi_worker'"),
         ({"kind": "multi_worker"}, Place(), "started alone.*TF_CONFIG names no workers"),
         ({"kind": "multi_worker"}, Place(0, 2, "horovodrun"), "horovodrun started 2"),
+        ({"kind": "horovod"}, Place(0, 2, "TF_CONFIG"), "'horovod', but TF_CONFIG started 2"),
     ],
 )
 def test_contradictions(settings: dict[str, Any], place: Place, named: str) -> None:
     with pytest.raises(InputError, match=named):
         choose_kind(Strategy(**settings), place)
+
+
+def test_horovod_alone_is_one_process() -> None:
+    assert choose_kind(Strategy(kind="horovod"), Place()) == "horovod"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfopt import pipeline
 from tfopt.config.schema import Recipe
 from tfopt.console import make_reporter
 from tfopt.data.arrays import ArraySplit
@@ -16,6 +17,7 @@ from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.legacy_keras import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
+from tfopt.strategies.single import Single
 from tfopt.teaching.lesson import make_lesson
 from tfopt.teaching.rows import rows_in_memory
 
@@ -163,12 +165,15 @@ def test_errors_of_files_come_from_the_recipe(make_recipe: MakeRecipe) -> None:
     assert "steps[0].distill.teacher[0].path 'nosuch.keras' does not exist" in text
 
 
-@pytest.mark.parametrize("teacher", ["distill", "teacher"])
-def test_teachers_are_not_spread_over_devices(
-    teacher: str, make_recipe: MakeRecipe, tmp_path: Path
+def test_a_cache_is_not_divided_among_replicas(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = {} if teacher == "distill" else {"steps": [{"quantize": {"teacher": {}}}]}
-    recipe = make_recipe(strategy={"kind": "mirrored", "devices": 1}, **changed)
-    with pytest.raises(InputError, match="step has a teacher, and recipes teach on one device"):
-        run_recipe(recipe, RunOptions(tmp_path / "run"), make_reporter(quiet=True))
+    class Two(Single):
+        replicas = 2
+
+    monkeypatch.setattr(pipeline, "open_strategy", lambda settings, place: Two())
+    with pytest.raises(InputError, match=r"distill.cache .* one replica, and this run has 2"):
+        run_recipe(
+            make_recipe({"cache": True}), RunOptions(tmp_path / "run"), make_reporter(quiet=True)
+        )
     assert not (tmp_path / "run").exists()

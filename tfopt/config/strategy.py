@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tfopt.config.section import Section
 
-StrategyKind = Literal["auto", "single", "mirrored", "multi_worker"]
+StrategyKind = Literal["auto", "single", "mirrored", "multi_worker", "horovod"]
 
 
 class Strategy(Section):
@@ -17,7 +17,8 @@ class Strategy(Section):
     Attributes:
         kind: ``single``: one process on one device. ``mirrored``: one process on several
             devices. ``multi_worker``: several processes, by tf.distribute and
-            ``TF_CONFIG``. ``auto`` takes what the process was started by, or ``single``.
+            ``TF_CONFIG``. ``horovod``: several processes, started by ``horovodrun`` or
+            ``mpirun``. ``auto`` takes what the process was started by, or ``single``.
         devices: Devices of ``mirrored``: GPUs, or as many logical CPUs where there are none;
             None takes every GPU.
         learning_rate_scaling: What the learning rates of all stages are multiplied by:

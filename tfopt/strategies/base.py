@@ -19,6 +19,7 @@ STRATEGIES: Mapping[str, str] = {
     "single": "tfopt.strategies.single:open_single",
     "mirrored": "tfopt.strategies.tf_native:open_mirrored",
     "multi_worker": "tfopt.strategies.tf_native:open_multi_worker",
+    "horovod": "tfopt.strategies.horovod:open_horovod",
 }
 """Kind to a function from settings and place to the strategy."""
 
@@ -70,8 +71,12 @@ class Strategy(Protocol):
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the logs of an epoch, averaged where each process has its own."""
 
-    def settle(self, model: Any) -> None:
-        """Give all replicas the mean of their moving averages, before anything reads them."""
+    def settle(self, variables: Sequence[Any]) -> None:
+        """Give all replicas the mean of their moving averages, before anything reads them.
+
+        Args:
+            variables: What is not trained, in the same order everywhere.
+        """
 
     def copies_of(self, variable: Any) -> Sequence[Any]:
         """Return the copies of a variable that the replicas of this process hold."""

@@ -11,6 +11,7 @@ from tfopt.errors import InputError
 
 _HOROVOD = ("HOROVOD_RANK", "HOROVOD_SIZE")
 _MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+_SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 _CLUSTER = "TF_CONFIG"
 
 
@@ -21,7 +22,7 @@ class Place:
     Attributes:
         rank: Its number, from 0.
         size: Number of processes.
-        launcher: What started them: ``horovodrun``, ``mpirun``, ``TF_CONFIG``, or empty.
+        launcher: What started them: ``horovodrun``, ``mpirun``, ``srun``, ``TF_CONFIG``, or empty.
     """
 
     rank: int = 0
@@ -49,9 +50,26 @@ def find_place(environment: Mapping[str, str]) -> Place:
     for launcher, (rank, size) in pairs:
         if rank in environment:
             return _place(launcher, environment[rank], environment.get(size, "1"))
+    # A batch script of Slurm, and a single task, have these variables too.
+    if environment.get(_SLURM[1], "1") != "1" and not environment.get(_CLUSTER):
+        return _place("srun", environment.get(_SLURM[0], ""), environment[_SLURM[1]])
     if environment.get(_CLUSTER):
         return _in_cluster(environment[_CLUSTER])
     return Place()
+
+
+def rank_words(environment: Mapping[str, str]) -> str:
+    """Return ``rank 1: `` where this process is not the first one of a run, for messages.
+
+    Example:
+        >>> rank_words({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"})
+        'rank 1: '
+    """
+    try:
+        rank = find_place(environment).rank
+    except InputError:
+        return ""
+    return f"rank {rank}: " if rank else ""
 
 
 def choose_kind(settings: Strategy, place: Place) -> str:
@@ -69,7 +87,12 @@ def choose_kind(settings: Strategy, place: Place) -> str:
     if kind == "multi_worker" and place.launcher != _CLUSTER:
         raise InputError(
             f"strategy.kind is 'multi_worker', but {_started(place)}, and TF_CONFIG names no "
-            "workers. Set it on every worker, or strategy.kind to auto."
+            "workers. Start it with: tfopt launch -np 2 --kind multi_worker -- run RECIPE"
+        )
+    if kind == "horovod" and place.launcher == _CLUSTER:
+        raise InputError(
+            f"strategy.kind is 'horovod', but {_started(place)}. Start it with horovodrun or "
+            "mpirun, or set strategy.kind to auto or 'multi_worker'."
         )
     if kind in ("single", "mirrored") and place.size > 1:
         raise InputError(

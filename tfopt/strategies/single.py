@@ -41,7 +41,7 @@ class Single:
         """Return the values."""
         return dict(values)
 
-    def settle(self, model: Any) -> None:
+    def settle(self, variables: Sequence[Any]) -> None:
         """Do nothing: there is one copy of everything."""
 
     def copies_of(self, variable: Any) -> Sequence[Any]:

@@ -66,9 +66,9 @@ class Distributed:
         """Return the values: metrics of tf_keras are those of all replicas."""
         return dict(values)
 
-    def settle(self, model: Any) -> None:
+    def settle(self, variables: Sequence[Any]) -> None:
         """Assign to every moving average what reading it gives: the mean over replicas."""
-        for variable in model.non_trainable_variables:
+        for variable in variables:
             if variable.dtype.is_floating and self._is_kept_apart(variable):
                 variable.assign(variable.read_value())
 

@@ -116,7 +116,7 @@ class Keeper(keras.callbacks.Callback):
         if batch + 1 == self._job.steps_per_epoch:
             self._speed.end(batch + 1)
             # Now, as the validation rows are judged before the end of the epoch is announced.
-            self._strategy.settle(self._job.model)
+            self._strategy.settle(self._state())
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + _REPORT_EVERY_SECONDS
@@ -128,7 +128,8 @@ class Keeper(keras.callbacks.Callback):
         self._require_finite_loss(values["loss"], step=self._job.steps_per_epoch)
         weights = [weight.numpy() for weight in self._weights]
         self._require_finite_weights(weights)
-        require_alike(self._strategy, self._weights, when=f"after epoch {epoch + 1}")
+        held = [*self._job.model.trainable_variables, *self._state()]
+        require_alike(self._strategy, held, when=f"after epoch {epoch + 1}")
         self._look_once()
         values["learning_rate"] = float(
             keras.backend.get_value(self._job.model.optimizer.learning_rate)
@@ -200,6 +201,15 @@ class Keeper(keras.callbacks.Callback):
             progress.stopped = True
             self._job.model.stop_training = True
             self._reporter.message(f"stopped early after epoch {progress.epochs_done}")
+
+    def _state(self) -> list[Any]:
+        """Return what is not trained, without sums of metrics, which each replica has of its own.
+
+        tf_keras counts the metrics of a model with its own training step among its weights.
+        """
+        model = self._job.model
+        sums = {id(variable) for metric in model.metrics for variable in metric.variables}
+        return [v for v in model.non_trainable_variables if id(v) not in sums]
 
     def _judged_by(self) -> str:
         """Return what the best epoch is best in: never the training loss."""

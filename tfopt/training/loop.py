@@ -196,7 +196,7 @@ def _run(job: FitJob, keeper: Keeper) -> None:
     if job.validation is not None:
         validation = strategy.whole(job.validation.batches(EVALUATION_BATCH))
         judged_steps = job.validation.steps_per_epoch(EVALUATION_BATCH)
-    with _named_errors(keeper):
+    with _named_errors(keeper, processes=strategy.size):
         job.model.fit(
             strategy.distribute(divided(batches, share)),
             initial_epoch=first,
@@ -222,7 +222,7 @@ def _forget_training(model: Model) -> None:
 
 
 @contextmanager
-def _named_errors(keeper: Keeper) -> Iterator[None]:
+def _named_errors(keeper: Keeper, *, processes: int) -> Iterator[None]:
     """Turn an error inside TensorFlow into one line that says when it happened."""
     try:
         yield
@@ -230,6 +230,11 @@ def _named_errors(keeper: Keeper) -> Iterator[None]:
         hint = ""
         if isinstance(error, tf.errors.ResourceExhaustedError):
             hint = " The machine is out of memory; lower data.batch_size."
+        elif processes > 1:
+            hint = (
+                f" If another of the {processes} processes ended, its error, or its log in the "
+                "run folder under ranks/, says why."
+            )
         epoch = keeper.progress.epochs_done + 1
         raise TrainingError(
             f"A training step failed in epoch {epoch}: {reason_of(error)}.{hint}"

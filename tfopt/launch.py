@@ -1,0 +1,256 @@
+"""Start one command as several processes that train together, and end them together."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from tfopt.errors import BackendMissing, ExitCode, InputError, StorageError
+from tfopt.storage import named_errors
+
+Launcher = Literal["horovodrun", "mpirun", "multi_worker"]
+
+STATUS = "TFOPT_STATUS_FILE"
+"""Variable with the file into which the first process that fails writes its exit code:
+``horovodrun`` turns every code into 1."""
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 8.0
+_SHOWN_LINES = 15
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_INSTALL_HOROVOD = "scripts/install_horovod.sh"
+_INSTALL_MPI = "apt-get install openmpi-bin libopenmpi-dev"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """What to start.
+
+    Attributes:
+        launcher: What starts the processes.
+        processes: How many, ``>= 1``.
+        hosts: Host name to the processes it can take.
+        words: The command after ``tfopt``.
+    """
+
+    launcher: Launcher
+    processes: int
+    hosts: Mapping[str, int]
+    words: Sequence[str]
+
+
+def plan_launch(
+    words: Sequence[str], *, processes: int, hosts: str | None, launcher: Launcher
+) -> LaunchPlan:
+    """Return what to start, checked before anything is.
+
+    Args:
+        words: The command after ``tfopt``: a verb and its arguments.
+        processes: How many processes.
+        hosts: ``host:slots,host:slots``; None takes this machine.
+        launcher: What starts them.
+
+    Raises:
+        InputError: If there is no command, a host is unknown, or they take too few.
+        BackendMissing: If the launcher is not installed.
+    """
+    if processes < 1:
+        raise InputError(f"-np must be at least 1. Received: {processes}.")
+    if not words:
+        raise InputError("Give the command after --, such as: tfopt launch -np 2 -- run my.yaml")
+    taken = _hosts(hosts) if hosts is not None else {"localhost": processes}
+    if sum(taken.values()) < processes:
+        raise InputError(
+            f"-np {processes} does not fit: {hosts} has room for {sum(taken.values())}. Ask for "
+            "fewer processes, or give more slots (host:slots)."
+        )
+    if launcher == "multi_worker" and hosts is not None:
+        raise InputError(
+            "--kind multi_worker starts workers on this machine only. On several hosts, set "
+            "TF_CONFIG and start the command on each of them, or use horovodrun."
+        )
+    if launcher == "horovodrun" and importlib.util.find_spec("horovod") is None:
+        raise BackendMissing(f"Horovod is not installed. Build it with: {_INSTALL_HOROVOD}")
+    if launcher == "mpirun" and shutil.which("mpirun") is None:
+        raise BackendMissing(f"mpirun is not installed: {_INSTALL_MPI}")
+    return LaunchPlan(launcher, processes, taken, words)
+
+
+def run_together(plan: LaunchPlan) -> int:
+    """Run the processes to their end; return the exit code of the first one that failed.
+
+    When one ends with an error, the others have a few seconds to end by themselves, as they
+    do when they fail for the same reason; then they are ended. The same happens on Ctrl-C.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfopt-launch-") as scratch:
+        status = Path(scratch) / "status"
+        environment = {**os.environ, STATUS: str(status)}
+        if plan.launcher == "multi_worker":
+            return _run_workers(plan, environment, Path(scratch))
+        code = _Group([_start(_command(plan), environment)]).wait()
+        with suppress(OSError, ValueError):
+            return int(status.read_text()) if code else 0
+        return code
+
+
+def report_status(code: int) -> None:
+    """Tell ``tfopt launch`` the exit code of this process, if it is the first one that fails."""
+    path = os.environ.get(STATUS)
+    if code and path:
+        with suppress(OSError), open(path, "x") as file:
+            file.write(str(code))
+
+
+def _command(plan: LaunchPlan) -> list[str]:
+    hosts = ",".join(f"{host}:{slots}" for host, slots in plan.hosts.items())
+    number = str(plan.processes)
+    rank = [sys.executable, "-m", "tfopt", *plan.words]
+    if plan.launcher == "horovodrun":
+        # Gloo is in every build; horovodrun would take MPI wherever it finds it.
+        start = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
+        return [*start, "-np", number, "-H", hosts, *rank]
+    as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    exported = ["-x", STATUS, *(["-x", "PYTHONPATH"] if "PYTHONPATH" in os.environ else [])]
+    return ["mpirun", *as_root, "-np", number, "-H", hosts, "--bind-to", "none", *exported, *rank]
+
+
+def _run_workers(plan: LaunchPlan, environment: Mapping[str, str], scratch: Path) -> int:
+    """Start a local cluster: the chief speaks, the output of the others is kept for errors."""
+    addresses = [f"localhost:{port}" for port in free_ports(plan.processes)]
+    logs = [scratch / f"worker-{number}.log" for number in range(plan.processes)]
+    command = [sys.executable, "-m", "tfopt", *plan.words]
+    started = []
+    with ExitStack() as stack:
+        for number in range(plan.processes):
+            config = {
+                "cluster": {"worker": addresses},
+                "task": {"type": "worker", "index": number},
+            }
+            own = {**environment, "TF_CONFIG": json.dumps(config)}
+            output = stack.enter_context(logs[number].open("wb")) if number else None
+            started.append(_start(command, own, output))
+        group = _Group(started)
+        code = group.wait()
+    if group.first_failed:
+        lines = logs[group.first_failed].read_text(errors="replace").splitlines()
+        text = "\n".join(lines[-_SHOWN_LINES:])
+        sys.stderr.write(f"worker {group.first_failed} ended with code {code}:\n{text}\n")
+    return code
+
+
+class _Group:
+    """Processes, each with children of its own, that end together."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._processes = processes
+        self.first_failed: int | None = None
+
+    def wait(self) -> int:
+        """Wait for all; return the code of the first one that failed, or 0."""
+        try:
+            while not self._has_ended():
+                time.sleep(_POLL_SECONDS)
+            if self.first_failed is None:
+                return 0
+            self._wait(_GRACE_SECONDS)
+            return _exit_code(self._processes[self.first_failed].returncode)
+        except KeyboardInterrupt:
+            self._send(signal.SIGINT)
+            self._wait(_GRACE_SECONDS)
+            return int(ExitCode.INTERRUPTED)
+        finally:
+            self._end()
+
+    def _has_ended(self) -> bool:
+        """Return whether one has failed, or all are done."""
+        codes = [process.poll() for process in self._processes]
+        failed = [number for number, code in enumerate(codes) if code]
+        self.first_failed = failed[0] if failed else None
+        return bool(failed) or all(code == 0 for code in codes)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(p.poll() is None for p in self._processes):
+            time.sleep(_POLL_SECONDS)
+
+    def _end(self) -> None:
+        """End what is left, and what those processes have started."""
+        if any(process.poll() is None for process in self._processes):
+            self._send(signal.SIGTERM)
+            self._wait(_GRACE_SECONDS)
+        self._send(signal.SIGKILL)
+        for process in self._processes:
+            process.wait()
+
+    def _send(self, number: int) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    with named_errors(f"{command[0]} cannot be started"):
+        return subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output is not None else None,
+            start_new_session=True,  # a group of its own, so that all of it can be ended
+            preexec_fn=_end_with_parent,
+        )
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when the launcher is gone, however it went."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _exit_code(code: int) -> int:
+    """Return what a shell would: a process ended by signal 9 has 137."""
+    return code if code >= 0 else 128 - code
+
+
+def _hosts(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for entry in text.split(","):
+        host, _, slots = entry.strip().partition(":")
+        if not host or not (slots or "1").isdigit() or int(slots or "1") < 1:
+            raise InputError(
+                f"--hosts takes host:slots,host:slots, such as node1:4,node2:4. Received: {text!r}."
+            )
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise InputError(f"The host {host!r} of --hosts cannot be found: {error}.") from error
+        found[host] = found.get(host, 0) + int(slots or "1")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return free ports of this machine; all are held until all are known."""
+    with ExitStack() as stack:
+        try:
+            held = [stack.enter_context(socket.socket()) for _ in range(count)]
+            for one in held:
+                one.bind(("localhost", 0))
+        except OSError as error:
+            raise StorageError(f"No port is free on this machine: {error}.") from error
+        return [int(one.getsockname()[1]) for one in held]

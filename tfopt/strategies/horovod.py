@@ -1,0 +1,78 @@
+"""The strategy of Horovod: one replica a process, gradients averaged over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt.config.strategy import Strategy as Settings
+from tfopt.strategies.agreement import mean_of_state
+from tfopt.strategies.horovod_door import hvd
+from tfopt.strategies.optimizer import DistributedOptimizer
+from tfopt.strategies.place import Place
+from tfopt.strategies.single import Single
+
+
+class Horovod(Single):
+    """One of the processes of ``horovodrun`` or ``mpirun``; see ``Strategy`` for the contract.
+
+    Args:
+        horovod: Horovod for TensorFlow, initialized.
+    """
+
+    name = "horovod"
+
+    def __init__(self, horovod: Any) -> None:
+        self._horovod = horovod
+        self.rank = int(horovod.rank())
+        self.size = self.replicas = int(horovod.size())
+        self.random_stream = self.rank
+
+    def optimizer(self, optimizer: Any) -> Any:
+        """Return the optimizer, which averages gradients over all processes."""
+        return DistributedOptimizer(optimizer)
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the mean of each value over all processes."""
+        if self.size == 1:
+            return dict(values)
+        names = sorted(values)
+        own = tf.constant([values[name] for name in names], tf.float64)
+        mean = self._horovod.allreduce(own, op=self._horovod.Average, name="tfopt.logs").numpy()
+        # Numbers that are equal already, such as those of all validation rows, stay as they are.
+        low, high = (
+            self._horovod.allreduce(own, op=op, name=f"tfopt.logs.{number}").numpy()
+            for number, op in enumerate((self._horovod.Min, self._horovod.Max))
+        )
+        kept = np.where(low == high, own.numpy(), mean)
+        return dict(zip(names, kept.tolist(), strict=True))
+
+    def settle(self, variables: Sequence[Any]) -> None:
+        """Give all processes the mean of batch statistics, and the widest of ranges."""
+        if self.size > 1:
+            mean_of_state(variables)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gave."""
+        if self.size == 1:
+            return [value]
+        found: Sequence[Any] = self._horovod.allgather_object(value, name="tfopt.gather")
+        return list(found)
+
+    def from_chief(self, value: Any) -> Any:
+        """Return the chief's value."""
+        if self.size == 1:
+            return value
+        return self._horovod.broadcast_object(value, root_rank=0, name="tfopt.from_chief")
+
+
+def open_horovod(settings: Settings, place: Place) -> Horovod:
+    """Return the strategy of this process among those that were launched.
+
+    Raises:
+        BackendMissing: If Horovod is missing, or does not know its launcher.
+    """
+    return Horovod(hvd())
