@@ -1,7 +1,7 @@
 """MiniLM-L6 on tweets: the teacher, a 3-layer student alone and distilled, and their .tflite files.
 
     python benchmarks/distill_text.py                  # 8,000 tweets, about 30 minutes on 2 cores
-    python benchmarks/distill_text.py --limit 400 --epochs 1 --rows 200     # to see that it runs
+    python benchmarks/distill_text.py --limit 1500 --epochs 1 --rows 200    # to see that it runs
     python benchmarks/distill_text.py --folder runs/distill_text            # resumable
 
 The teacher and the distilled student are the stages of `configs/minilm_tweets_distill.yaml`. The
