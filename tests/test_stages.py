@@ -16,6 +16,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.bundle import DataBundle
 from tfopt.errors import InputError, StorageError
 from tfopt.legacy_keras import Model, keras
+from tfopt.models.transformers.initialization import Initialization, remember_initialization
 from tfopt.results import to_json
 from tfopt.run_dir import open_run_dir
 from tfopt.stages import Run, model_sha256, step_context, step_stage, train_stage
@@ -135,6 +136,15 @@ def test_transfer_learning_is_measured_and_leaves_the_model_as_it_was_built(
     assert listener.ran == ["train"]
     for one, two in zip(outcome.model.get_layer("hidden").get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_random_layers_of_a_pretrained_model_are_named(tmp_path: Path) -> None:
+    model = model_of()
+    record = Initialization("folder", loaded=("hidden",), new={"logits": "a new head"})
+    remember_initialization(model, record)
+    outcome, _ = trained(tmp_path, model)
+    assert outcome.result.evidence["random_layers"] == 1
+    assert list(outcome.result.notes) == record.notes()
 
 
 @pytest.mark.parametrize(

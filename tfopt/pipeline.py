@@ -24,12 +24,14 @@ from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
+from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, RecipeError, TfoptError
 from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
+from tfopt.models.transformers.initialization import initialization_of
 from tfopt.process import log_into
 from tfopt.report.page import render_report
 from tfopt.results import (
@@ -51,6 +53,7 @@ from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.choice import decide
+from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.verdict import meets_gate
 
 _KEY_ROWS = 256
@@ -250,6 +253,7 @@ def prepare(recipe: Recipe) -> Prepared:
         seed=recipe.seed,
         custom_objects=SAVED_OBJECTS,
     )
+    _require_vocabulary(recipe, model)
     require_inputs(model, data.train, what="training data")
     require_inputs(model, data.evaluation, what="evaluation data")
     if data.validation is not None:
@@ -261,7 +265,8 @@ def prepare(recipe: Recipe) -> Prepared:
     for settings in (*fits, *(step.settings for step in recipe.steps)):
         require_validation(settings, data.validation)
     if recipe.training is not None and recipe.training.transfer is not None:
-        decide(model, recipe.training.transfer, epochs=recipe.training.epochs)
+        transfer = with_hidden_tokens(recipe.training.transfer, recipe.data.text)
+        decide(model, transfer, epochs=recipe.training.epochs)
     student = None
     for step in recipe.steps:
         if step.distill is not None:
@@ -274,9 +279,17 @@ def prepare(recipe: Recipe) -> Prepared:
 def _student(recipe: Recipe, settings: DistillStep, data: DataBundle, model: Model) -> Student:
     """Return the student of a recipe, after a look at it beside its teachers."""
     student = make_student(recipe, settings, data, model, custom_objects=SAVED_OBJECTS)
+    _require_vocabulary(recipe, student.model)
     lesson = make_lesson(settings, student, model, data.train, custom_objects=SAVED_OBJECTS)
     check_lesson(lesson, data.train, recipe.data.augment)
     return student
+
+
+def _require_vocabulary(recipe: Recipe, model: Model) -> None:
+    """Raise if texts are read with another vocabulary than that of the model's checkpoint."""
+    origin = initialization_of(model)
+    if recipe.data.text is not None and origin is not None and origin.checkpoint is not None:
+        require_same_vocabulary(recipe.data.text, origin.checkpoint)
 
 
 def _run(

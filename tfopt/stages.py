@@ -30,6 +30,7 @@ from tfopt.data.split import Split
 from tfopt.errors import ModelError
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.load import load_model, save_model
+from tfopt.models.transformers.initialization import initialization_of
 from tfopt.registry import resolve
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir, file_sha256
@@ -43,6 +44,7 @@ from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.speed import ROWS_PER_SECOND
 from tfopt.training.task import Task
+from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.training.transfer.stage import fit_transfer
 
 STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
@@ -133,8 +135,9 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
     epochs = settings.epochs if settings is not None else 0
 
     def make(folder: Path) -> Made:
+        origin = _together(_conversion(model), _initialization(model))
         if settings is None or epochs == 0:
-            return Made(model, _conversion(model))
+            return Made(model, origin)
         require_trainable(model)
         dtype = settings.precision if settings.precision != "float32" else None
         copied, bring_back = training_copy(model, run.strategy, dtype=dtype)
@@ -145,11 +148,12 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
             if settings.transfer is None:
                 history, measured = fit(job, run.reporter), None
             else:
+                transfer = with_hidden_tokens(settings.transfer, run.recipe.data.text)
                 with run.strategy.scope():  # adapters are made in it
-                    trained = fit_transfer(job, settings.transfer, run.reporter)
+                    trained = fit_transfer(job, transfer, run.reporter)
                 history, measured = trained.history, trained.measured
         bring_back()
-        return Made(model, _together(_conversion(model), measured), history)
+        return Made(model, _together(origin, measured), history)
 
     return _stage(run, "train", key, make, epochs=epochs)
 
@@ -164,6 +168,19 @@ def _conversion(model: Model) -> Measurement | None:
         layers=[],
         notes=[f"converted from Keras 3: {found}", *found.notes],
     )
+
+
+def _initialization(model: Model) -> Measurement | None:
+    """Return what is to say of a transformer's weights, so that no random layer is silent."""
+    found = initialization_of(model)
+    if found is None:
+        return None
+    evidence = {
+        "loaded_layers": len(found.loaded),
+        "derived_layers": len(found.derived),
+        "random_layers": len(found.new),
+    }
+    return Measurement(evidence=evidence, layers=[], notes=found.notes())
 
 
 def _together(first: Measurement | None, second: Measurement | None) -> Measurement | None:
@@ -253,10 +270,13 @@ def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
             start = evidence.start_of(lesson)
             job = _job(run, lesson.twin, settings, folder)
             history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
+        # What is copied from the teacher is told by the lesson.
+        is_own = settings.initialize != "teacher"
+        origin = _initialization(student.model) if is_own else None
         measured = evidence.measure(
             lesson, start, train=data.train, evaluation=data.evaluation, augment=augment
         )
-        return Made(student.model, measured, history)
+        return Made(student.model, _together(measured, origin), history)
 
     target = target_text(Step(distill=settings))
     return _stage(run, "distill", key, make, epochs=settings.epochs, target=target)

@@ -52,6 +52,14 @@ def test_a_pattern_for_a_depthwise_layer_says_why_not(cnn: Model) -> None:
         reasons(cnn, layers={"depth*": 0.5})
 
 
+def test_a_bias_looked_up_by_row_is_left_alone() -> None:
+    ids = keras.Input((3,), dtype="int32")
+    added = L.Add()([L.Embedding(8, 4, name="words")(ids), L.Embedding(8, 1, name="bias")(ids)])
+    found = reasons(keras.Model(ids, added), sparsity=0.5)
+    assert found["bias"].endswith("biases are never pruned")
+    assert found["words"].startswith("0.5 of its kernel")
+
+
 @pytest.mark.parametrize("layer", [L.BatchNormalization, L.PReLU, L.ReLU])
 def test_a_model_without_kernels_is_refused(layer: type) -> None:
     model = keras.Sequential([L.Input((4,)), layer(name="only")], name="bare")

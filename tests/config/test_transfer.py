@@ -45,7 +45,11 @@ WRONG = {
     "pull to nothing": ("{keep_pretrained: {head_l2: 1}}", "train.transfer.keep_pretrained: set"),
     "no mask token": (
         "{keep_pretrained: {masked_language_model: 1}}",
-        "train.transfer.keep_pretrained: masked_language_model and mask_token belong together",
+        "train.transfer.keep_pretrained: masked_language_model needs mask_token",
+    ),
+    "tokens without their model": (
+        "{keep_pretrained: {l2_sp: 1, mask_token: 103}}",
+        "train.transfer.keep_pretrained: mask_token and special_tokens belong to",
     ),
 }
 

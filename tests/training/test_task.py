@@ -197,6 +197,12 @@ def test_misfits_are_refused(case: Any) -> None:
         task_of(model, labels, classes=classes, **options)
 
 
+def test_vectors_of_length_1_are_no_scores_of_classes() -> None:
+    model = model_of(5, lambda x: tf.math.l2_normalize(x, axis=-1))
+    with pytest.raises(ModelError, match="vectors of length 1, not scores.*head: classification"):
+        task_of(model, np.zeros(6, np.int64), classes=3)
+
+
 def test_several_outputs_and_missing_labels() -> None:
     model = model_of(3)
     two = keras.Model(model.inputs, [model.output, model.output], name="two")

@@ -12,6 +12,7 @@ from tfopt.data.split import ArraySplit, split_from
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.errors import DataError
 from tfopt.legacy_keras import Model, keras
+from tfopt.models.transformers.plain import operator
 from tfopt.training.task import require_inputs
 
 
@@ -61,3 +62,19 @@ def test_bucketed_rows_need_a_free_length() -> None:
     require_inputs(tagger(None), split, what="training data")
     require_inputs(tagger(None), split_of(3), what="training data")
     refused(tagger(8), split, "takes rows of 8 alone.*padding: max, max_tokens: 8")
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_rows_longer_than_the_table_of_positions(first: int) -> None:
+    inputs = {
+        name: keras.Input((None,), dtype="int32", name=name)
+        for name in ("attention_mask", "input_ids")
+    }
+    rows = operator(tf.cumsum, "positions")(inputs["attention_mask"], axis=1)
+    if first:
+        rows = operator(tf.add, "position_rows")(rows, first)
+    table = keras.layers.Embedding(7 + first, 3, name="position_embeddings")(rows)
+    words = keras.layers.Embedding(10, 3)(inputs["input_ids"])
+    pooled = keras.layers.GlobalAveragePooling1D()(table + words)
+    model = keras.Model(inputs, keras.layers.Dense(2)(pooled), name="reader")
+    refused(model, split_of(3, 4, 8), "up to 8 tokens in a row.*'reader' has 7 positions.*: 7 or")

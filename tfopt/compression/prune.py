@@ -153,6 +153,8 @@ class Prune:
             return f"tfmot's wrapper passes only one input on to a {type(layer).__name__}"
         if not _is_known(layer):
             return f"tfmot cannot prune the layer type {type(layer).__name__}"
+        if isinstance(layer, keras.layers.Embedding) and layer.output_dim == 1:
+            return "one number a row is a bias; biases are never pruned"
         kernels = _pruned_kernels(layer)
         if not kernels:
             return "has no kernel; biases and norms are never pruned"

@@ -42,6 +42,7 @@ def cross_problems(raw: Any) -> list[str]:
         *_order_problems(raw),
         *_export_problems(raw),
         *_validation_problems(raw),
+        *_hidden_token_problems(raw),
     ]
 
 
@@ -211,3 +212,15 @@ def _fits(raw: Mapping[Any, Any]) -> list[tuple[str, dict[str, Any]]]:
         if isinstance(entry, dict) and isinstance(entry.get(name), dict):
             found.append((f"steps[{position}].{name}", entry[name]))
     return found
+
+
+def _hidden_token_problems(raw: Mapping[Any, Any]) -> list[str]:
+    """Return a masked language model whose mask token nothing tells."""
+    keep = _section(_section(_section(raw, "train"), "transfer"), "keep_pretrained")
+    is_told = keep.get("mask_token") is not None or _section(raw, "data").get("text") is not None
+    if keep.get("masked_language_model") is None or is_told:
+        return []
+    return [
+        "train.transfer.keep_pretrained: masked_language_model needs mask_token, for example 103 "
+        "for BERT's uncased vocabulary, where no data.text has a tokenizer that tells it"
+    ]

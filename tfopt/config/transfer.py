@@ -96,8 +96,9 @@ class KeepPretrained(Section):
         head_l2: Strength ``b`` of ``b / 2 * ||w||^2`` over the kernels of the head.
         masked_language_model: Weight of a loss that predicts hidden tokens of the same texts,
             by a head that is trained along and dropped; for models of builder ``bert``.
-        mask_token: Id of the mask token in the vocabulary, which that loss needs.
-        special_tokens: Ids that it never hides, such as those that begin and end a text.
+        mask_token: Id of the mask token in the vocabulary; the tokenizer of ``data.text``
+            tells it, and the special tokens, where it is not set.
+        special_tokens: Ids that are never hidden, such as those that begin and end a text.
     """
 
     l2_sp: float | None = Field(None, gt=0)
@@ -113,10 +114,11 @@ class KeepPretrained(Section):
             raise ValueError("set l2_sp, for example 0.01, or masked_language_model")
         if self.l2_sp is None and (self.layers or self.head_l2):
             raise ValueError("layers and head_l2 belong to l2_sp; set it, or remove them")
-        if (self.masked_language_model is None) != (self.mask_token is None):
+        is_set = self.mask_token is not None or self.special_tokens
+        if is_set and self.masked_language_model is None:
             raise ValueError(
-                "masked_language_model and mask_token belong together; set both, for example 0.5 "
-                "and 103 for BERT's uncased vocabulary"
+                "mask_token and special_tokens belong to masked_language_model; set it, for "
+                "example 0.5, or remove them"
             )
         return self
 

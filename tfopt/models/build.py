@@ -15,6 +15,7 @@ from tfopt.legacy_keras import Model, is_keras3, require_model
 from tfopt.models.head import with_head
 from tfopt.models.load import load_model
 from tfopt.models.preprocess import preprocessed_shape, with_preprocessing
+from tfopt.models.transformers.initialization import carry_initialization
 from tfopt.registry import did_you_mean, import_dotted, resolve
 
 
@@ -56,6 +57,7 @@ def build_model(
     whole = model
     if settings.head is not None:
         whole = with_head(whole, settings.head, classes=classes)
+        carry_initialization(model, whole)
     if preprocess is not None:
         whole = with_preprocessing(whole, preprocess, input_shape)
     if whole is not model and was_converted(model):

@@ -20,7 +20,11 @@ from tfopt.training.objectives import (
     PositionTopFive,
     SmoothedSparseCrossentropy,
 )
-from tfopt.training.token_ids import require_free_length, require_known_ids
+from tfopt.training.token_ids import (
+    require_free_length,
+    require_known_ids,
+    require_known_positions,
+)
 
 _SOFTMAX = ("softmax", "softmax_v2")  # tf.nn.softmax calls itself softmax_v2
 _PROBABILITIES = (*_SOFTMAX, "sigmoid", "hard_sigmoid")
@@ -128,7 +132,7 @@ def read_task(
 
     Raises:
         DataError: If there are no labels, or they do not fit the output.
-        ModelError: If the model has several outputs.
+        ModelError: If the model has several outputs, or gives vectors of length 1 for classes.
         RecipeError: If loss, label smoothing or metric does not fit the labels.
     """
     train = train or Train()
@@ -192,6 +196,7 @@ def require_inputs(model: Model, split: Split, *, what: str) -> None:
                 f"{tuple(expected)}."
             )
     require_free_length(model, split, what=what)
+    require_known_positions(model, split, what=what)
     require_known_ids(model, split, what=what)
 
 
@@ -216,6 +221,11 @@ def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
     if units is None or classes > units:
         raise DataError(
             f"Model {model.name!r} has {units} outputs, but the labels have {classes} classes."
+        )
+    if _activation(_last_layer(model)).startswith("l2_normalize"):
+        raise ModelError(
+            f"Model {model.name!r} gives vectors of length 1, not scores of the {classes} classes "
+            "that the data has. With builder bert or gpt2, use head: classification."
         )
     one_hot = labels.rank == output.rank - 1 and labels.rank > 0 and labels[-1] == units
     _require_positions(model, labels[:-1] if one_hot else labels, output[1:-1])

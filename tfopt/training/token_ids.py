@@ -65,6 +65,28 @@ def require_free_length(model: Model, split: Split, *, what: str) -> None:
             )
 
 
+def require_known_positions(model: Model, split: Split, *, what: str) -> None:
+    """Raise if texts may be longer than the table of positions of a transformer.
+
+    A model that takes rows of one length was checked when it was built.
+
+    Raises:
+        DataError: With both lengths.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    table = layers.get("position_embeddings")
+    if not isinstance(split, TokenSplit) or not isinstance(table, keras.layers.Embedding):
+        return
+    shift = layers.get("position_rows")  # RoBERTa's positions begin at 2
+    first = int(shift._inbound_nodes[0].call_args[1]) if shift is not None else 0
+    longest = table.input_dim - first
+    if split.max_tokens > longest:
+        raise DataError(
+            f"The {what} has up to {split.max_tokens} tokens in a row, but model {model.name!r} "
+            f"has {longest} positions. Set data.text.max_tokens: {longest} or less."
+        )
+
+
 def _embeddings(model: Model) -> list[tuple[int, Any]]:
     """Return each embedding that an input goes straight into, with the input's position."""
     places = {id(tensor): position for position, tensor in enumerate(model.inputs)}

@@ -15,12 +15,8 @@ from tfopt.models.shapes import outputs
 from tfopt.models.transformers import heads as output_heads
 from tfopt.models.transformers.body import body
 from tfopt.models.transformers.config import TransformerConfig, read_config
-from tfopt.models.transformers.initialization import (
-    Initialization,
-    Pretrained,
-    load_weights,
-    remember_initialization,
-)
+from tfopt.models.transformers.initialization import Initialization, remember_initialization
+from tfopt.models.transformers.loading import Pretrained, load_weights
 from tfopt.models.transformers.settings import Shape, Task, Text, text_of
 from tfopt.models.transformers.tensors import open_tensors
 

@@ -7,18 +7,39 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.config.transfer import KeepPretrained
+from tfopt.config.schema import Text
+from tfopt.config.transfer import KeepPretrained, Transfer
+from tfopt.data.masking import Masking, masked_language_model_batch, masking_of
+from tfopt.data.tokenizer import load_tokenizer
+from tfopt.data.tokens import IDS, IGNORED, MASK
 from tfopt.errors import InputError
 from tfopt.legacy_keras import Model, keras
 
 METRIC = "masked_language_model_loss"
 
-_CHOSEN, _MASKED, _RANDOM = 0.15, 0.8, 0.1
-"""Shares of section 3.1: tokens to predict; of these, masked, and replaced by another."""
-
 _TABLE = "word_embeddings"
 _HIDDEN = re.compile(r"^layer_(\d+)_output_norm$")
-_IDS, _MASK = "input_ids", "attention_mask"
+
+
+def with_hidden_tokens(settings: Transfer, text: Text | None) -> Transfer:
+    """Return the settings with the ids that the tokenizer tells, where none are set.
+
+    Args:
+        settings: The ``transfer`` section.
+        text: How the data's text becomes token ids, if it is text.
+
+    Raises:
+        BackendMissing: If the tokenizer, or the package for it, is not installed.
+        DataError: If it has no mask token.
+    """
+    keep = settings.keep_pretrained
+    is_asked = keep is not None and keep.masked_language_model is not None
+    if keep is None or not is_asked or keep.mask_token is not None or text is None:
+        return settings
+    found = masking_of(load_tokenizer(text.tokenizer, lower_case=text.lower_case))
+    special = keep.special_tokens or tuple(sorted(found.special_ids))
+    told = {"mask_token": found.mask_id, "special_tokens": special}
+    return settings.model_copy(update={"keep_pretrained": keep.model_copy(update=told)})
 
 
 class MaskedLanguage(keras.layers.Layer):
@@ -30,21 +51,27 @@ class MaskedLanguage(keras.layers.Layer):
         seed: Seed of the choice of tokens and of the head.
 
     Raises:
-        InputError: If the model has not these layers, or the mask token is not in its table.
+        InputError: If the model has not these layers, or the mask token is not told or not in
+            its table.
     """
 
     def __init__(self, model: Model, settings: KeepPretrained, *, seed: int) -> None:
         super().__init__(name="masked_language_model")
-        mask_token = settings.mask_token or 0
         self._weight = settings.masked_language_model or 0.0
-        self._mask_token = mask_token
-        self._special = settings.special_tokens
         hidden, table = _hidden_and_table(model)
+        mask_token = settings.mask_token
+        if mask_token is None:
+            raise InputError(
+                "transfer.keep_pretrained.masked_language_model needs mask_token, the id of the "
+                "mask token in the vocabulary, for example 103 for BERT's uncased one."
+            )
         if mask_token >= table.input_dim:
             raise InputError(
                 f"transfer.keep_pretrained.mask_token is {mask_token}, and the table of tokens has "
                 f"{table.input_dim} rows. Give the id of the mask token in the vocabulary."
             )
+        special = frozenset({*settings.special_tokens, mask_token})
+        self._masking = Masking(mask_token, table.input_dim, special)
         # In a box, or Keras would count the encoder's weights a second time.
         self._parts = _Parts(keras.Model(model._nested_inputs, hidden), table)
         self.draws = tf.random.Generator.from_seed(seed)
@@ -65,31 +92,21 @@ class MaskedLanguage(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Return the weighted mean cross-entropy of a batch's hidden tokens; 0 without any."""
-        ids = tf.cast(inputs[_IDS], tf.int32)
-        corrupted, chosen = self.hide(ids, inputs[_MASK])
-        given = {**inputs, _IDS: tf.cast(corrupted, inputs[_IDS].dtype)}
+        given, labels = self.hide(inputs)
+        chosen = tf.not_equal(labels, IGNORED)
         hidden = tf.boolean_mask(self._parts.encoder(given, training=True), chosen)
         x = tf.cast(self.norm(self.transform(hidden)), tf.float32)
         table = tf.cast(self._parts.table.embeddings, tf.float32)
         logits = tf.matmul(x, table, transpose_b=True) + tf.cast(self.bias, tf.float32)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=tf.boolean_mask(ids, chosen), logits=logits
+            labels=tf.boolean_mask(labels, chosen), logits=logits
         )
         count = tf.cast(tf.size(losses), tf.float32)
         return self._weight * tf.math.divide_no_nan(tf.reduce_sum(losses), count)
 
-    def hide(self, ids: Any, mask: Any) -> tuple[Any, Any]:
-        """Return ids with some hidden, and where; new ones at every call."""
-        candidates = tf.equal(tf.cast(mask, tf.int32), 1)
-        for token in (*self._special, self._mask_token):
-            candidates &= tf.not_equal(ids, token)
-        shape = tf.shape(ids)
-        chosen = candidates & (self.draws.uniform(shape) < _CHOSEN)
-        fate = self.draws.uniform(shape)
-        other = self.draws.uniform(shape, maxval=self._parts.table.input_dim, dtype=tf.int32)
-        replaced = tf.where(fate < _MASKED + _RANDOM, other, ids)
-        replaced = tf.where(fate < _MASKED, self._mask_token, replaced)
-        return tf.where(chosen, replaced, ids), chosen
+    def hide(self, inputs: Any) -> tuple[Any, Any]:
+        """Return inputs with some tokens hidden, and the labels; new ones at every call."""
+        return masked_language_model_batch(inputs, self.draws.make_seeds()[:, 0], self._masking)
 
 
 class _Parts:
@@ -105,11 +122,11 @@ def _hidden_and_table(model: Model) -> tuple[Any, Any]:
     blocks = {int(found[1]): name for name in layers if (found := _HIDDEN.match(name))}
     inputs = {tensor._keras_history.layer.name for tensor in model.inputs}
     table = layers.get(_TABLE)
-    is_whole = isinstance(table, keras.layers.Embedding) and {_IDS, _MASK} <= inputs
+    is_whole = isinstance(table, keras.layers.Embedding) and {IDS, MASK} <= inputs
     if table is None or not blocks or not is_whole:
         raise InputError(
             "transfer.keep_pretrained.masked_language_model needs a BERT-family encoder, as "
-            f"builder 'bert' makes it: inputs {_IDS} and {_MASK}, layers {_TABLE} and "
+            f"builder 'bert' makes it: inputs {IDS} and {MASK}, layers {_TABLE} and "
             f"layer_0_output_norm. Model {model.name!r} has inputs {sorted(inputs)}."
         )
     hidden = layers[blocks[max(blocks)]].output
