@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ COMMANDS = commands(README)
 
 
 def test_the_pieces_were_found() -> None:
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     assert len(blocks("yaml")) == 1
     assert len(COMMANDS) >= 15
 
@@ -73,6 +74,16 @@ def test_the_distillation_example_runs(tmp_path: Path) -> None:
     printed = run_program(blocks("python")[2], tmp_path)
     assert (tmp_path / "student.keras").stat().st_size > 1000
     assert "student_loss" in printed
+
+
+@pytest.mark.skipif(find_spec("tokenizers") is None, reason="needs the extra: text")
+def test_the_transformer_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[3], "README.md", "exec"), names)  # in this process: it is faster
+    assert (tmp_path / "tuned.keras").stat().st_size > 1000
+    weights = zip(names["model"].get_weights(), names["tuned"].get_weights(), strict=True)
+    assert any(not np.array_equal(one, two) for one, two in weights)
 
 
 def run_program(program: str, folder: Path) -> str:

@@ -38,7 +38,7 @@ from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, 
 from tfopt.strategies.base import Strategy, agreed, is_chief
 from tfopt.strategies.single import Single
 from tfopt.teaching import evidence
-from tfopt.teaching.lesson import make_lesson, taught_by, teach
+from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
 from tfopt.teaching.students import Student
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
@@ -218,7 +218,13 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
         if settings.teacher is not None and settings.epochs and run.float_model is not None:
             steps = context.total_steps
             with run.strategy.scope():
-                taught = taught_by(run.float_model, trained, settings.teacher, total_steps=steps)
+                taught = taught_by(
+                    run.float_model,
+                    trained,
+                    settings.teacher,
+                    total_steps=steps,
+                    mask=mask_of(run.data.train),
+                )
             at_target = compression.at_target
             job = replace(job, model=taught, at_target=lambda _: at_target(trained))
         history = fit(job, run.reporter)

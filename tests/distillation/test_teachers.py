@@ -139,7 +139,7 @@ def test_fingerprints_follow_the_content(kinds: dict[str, Any], dense: Maker) ->
     [
         (7, InputError, "must be a model, a path or a function.*Received: int"),
         ("gone.tflite", InputError, "gone.tflite"),
-        ("gone", InputError, "There is no teacher 'gone'"),
+        ("gone", InputError, "The teacher 'gone' does not exist. Give a .keras"),
         ("teacher.keras", InputError, r"tfopt\.load\('teacher\.keras'\)"),
         (Path(), ModelError, "has no saved_model.pb"),
     ],

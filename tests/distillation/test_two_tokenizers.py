@@ -12,7 +12,7 @@ import pytest
 
 import tfopt
 from tfopt.distillation import CallableTeacher, CosineLoss, SoftTargets
-from tfopt.errors import DataError, InputError
+from tfopt.errors import DataError, InputError, ModelError
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.transformers.build import bert, gpt2
 
@@ -143,3 +143,11 @@ def test_views_would_change_one_side_alone(lesson: Lesson, tmp_path: Path) -> No
             teacher_inputs=lesson.for_teacher,
             views=Views(lambda row, seed: row),
         )
+
+
+def test_tables_of_different_length_are_refused_from_python_too(lesson: Lesson) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller = tfopt.Distiller(student=student(lesson), teacher=lesson.teacher)
+    distiller.compile("adam", loss)
+    with pytest.raises(ModelError, match=r"Student and teacher both read 'input_ids'.*257"):
+        distiller.fit(lesson.for_teacher, lesson.labels, verbose=0)

@@ -137,6 +137,13 @@ def test_a_collapsed_student_is_a_failure(lesson: Any) -> None:
         measured(lesson, collapse)
 
 
+def test_the_teachers_metric_is_that_of_the_recipe(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(metric="macro_f1")
+    found = run_recipe(recipe, RunOptions(tmp_path / "run"), make_reporter(quiet=True))
+    train, distill = found.stages
+    assert distill.evidence["teacher_metric"] == pytest.approx(train.metric)
+
+
 def test_weights_that_are_lost_are_a_failure(lesson: Any) -> None:
     def lose(made: Any) -> None:
         made.twin.get_layer("dense2").bias.assign(np.full(100, np.nan))
@@ -151,7 +158,7 @@ def test_a_layer_that_stays_is_noted(lesson: Any, monkeypatch: pytest.MonkeyPatc
             bias = made.twin.get_layer(name).bias
             bias.assign_add(np.full(bias.shape, 1e-6))
 
-    monkeypatch.setattr(evidence, "_require_agreement", lambda one: None)
+    monkeypatch.setattr(evidence, "_require_agreement", lambda found: [])
     found = measured(lesson, move_two)
     assert "did not move while it was taught: dense1" in found.notes
 
@@ -160,12 +167,25 @@ def test_a_layer_that_stays_is_noted(lesson: Any, monkeypatch: pytest.MonkeyPatc
 def test_chance_is_told_from_agreement(agreement: float, fails: bool) -> None:
     one = Beside(0, "teacher", 0.9, agreement=agreement, chance=0.1, choices=100)
     if not fails:
-        evidence._require_agreement(one)
+        assert evidence._require_agreement([one]) == []
         return
     with pytest.raises(VerificationError, match="12.0% of 100 choices, and chance .* 10.0%"):
-        evidence._require_agreement(one)
+        evidence._require_agreement([one])
+
+
+def test_one_of_several_teachers_may_be_outvoted() -> None:
+    lost = Beside(1, "teacher 'weak'", 0.1, agreement=0.1, chance=0.1, choices=100)
+    heard = Beside(0, "teacher", 0.9, agreement=0.8, chance=0.1, choices=100)
+    notes = evidence._require_agreement([heard, lost])
+    assert notes == [
+        "the student agrees with the teacher 'weak' (number 1) on 10.0% of 100 choices, and "
+        "chance alone would give 10.0%"
+    ]
+    constant = Beside(2, "t", 0.1, agreement=0.5, chance=0.5, choices=9, is_constant=True)
+    with pytest.raises(VerificationError, match="'weak' on 10.0% of 100 choices"):
+        evidence._require_agreement([constant, lost])
 
 
 def test_a_constant_teacher_proves_nothing() -> None:
     constant = Beside(0, "t", 0.1, agreement=0.5, chance=0.5, choices=9, is_constant=True)
-    evidence._require_agreement(constant)
+    assert evidence._require_agreement([constant]) == []

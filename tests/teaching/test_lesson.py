@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from tfopt import pipeline
+from tfopt.config.distill import Teach
 from tfopt.config.schema import Recipe
 from tfopt.console import make_reporter
 from tfopt.data.arrays import ArraySplit
+from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.legacy_keras import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
 from tfopt.strategies.single import Single
-from tfopt.teaching.lesson import make_lesson
+from tfopt.teaching.lesson import make_lesson, taught_by
 from tfopt.teaching.rows import rows_in_memory
+from tfopt.teaching.students import Student
 
 L = keras.layers
 MakeRecipe = Callable[..., Recipe]
@@ -177,3 +180,55 @@ def test_a_cache_is_not_divided_among_replicas(
             make_recipe({"cache": True}), RunOptions(tmp_path / "run"), make_reporter(quiet=True)
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_the_float_model_teaches_pruned_and_clustered_ones(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    steps = [
+        {"prune": {"sparsity": 0.5, "epochs": 1, "teacher": {"alpha": 0}}},
+        {"cluster": {"clusters": 8, "epochs": 1, "teacher": {"temperature": 2}}},
+    ]
+    changed = {
+        "data": {"source": "digits", "limit": 64, "batch_size": 16},
+        "model": {"builder": "builders_of_students:small"},
+        "train": {"epochs": 1},
+    }
+    recipe = make_recipe(steps=steps, **changed)
+    found = run_recipe(recipe, RunOptions(tmp_path / "run"), make_reporter(quiet=True))
+    _, prune, cluster = found.stages
+    for stage in (prune, cluster):
+        assert {"student_loss", "soft_targets"} <= set(stage.history)
+    # Labels have no part in the loss where alpha is 0.
+    assert prune.history["loss"] == pytest.approx(prune.history["soft_targets"], rel=1e-5)
+    assert prune.evidence["zero_fraction"] >= 0.499
+    assert cluster.evidence["unique_values_max"] <= 8
+
+
+def test_padding_teaches_a_compressed_model_nothing() -> None:
+    def tagger(name: str) -> Model:
+        model = text_model(50, name=name)
+        return keras.Model(model.inputs, L.Dense(3)(model.get_layer("mixed").output), name=name)
+
+    teacher, student = tagger("teacher"), tagger("student")
+    mask = np.array([[1, 1, 0, 0, 0, 0]], np.int32)
+    losses = []
+    for padding in (0, 49):
+        ids = np.array([[3, 4, *[padding] * 4]], np.int32)
+        lesson = taught_by(teacher, student, Teach(alpha=0), total_steps=1, mask="attention_mask")
+        lesson.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x = {"input_ids": ids, "attention_mask": mask}
+        losses.append(lesson.evaluate(x, np.zeros((1, 6)), verbose=0, return_dict=True))
+    assert losses[0]["soft_targets"] == pytest.approx(losses[1]["soft_targets"], rel=1e-6)
+
+
+def test_a_teacher_of_one_length_is_refused_for_batches_of_several(make_recipe: MakeRecipe) -> None:
+    inputs = {name: np.ones((4, 6), np.int32) for name in ("input_ids", "attention_mask")}
+    split = TokenSplit(inputs, np.zeros(4, np.int64), lengths=(3, 6))
+    student = Student(text_model(50), Any, is_born_again=False)  # type: ignore[arg-type]  # not looked at
+    settings = make_recipe().steps[0].distill
+    assert settings is not None
+    with pytest.raises(DataError, match="'input_ids' of model 'words' takes rows of 6 alone"):
+        make_lesson(settings, student, text_model(50), split)
+    cached = settings.model_copy(update={"cache": True})
+    assert make_lesson(cached, student, text_model(50), split).mask == "attention_mask"

@@ -12,6 +12,7 @@ from tfopt.data.split import ArraySplit, split_from
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.errors import DataError
 from tfopt.legacy_keras import Model, keras
+from tfopt.models.transformers.build import bert
 from tfopt.models.transformers.plain import operator
 from tfopt.training.task import require_inputs
 
@@ -45,6 +46,13 @@ def test_ids_beyond_the_embedding() -> None:
         "holds 10 in input 'input_ids', but the embedding 'words' .* rows 0 to 9.*data.text.token",
     )  # fmt: skip
     refused(tagger(8), split_of(-1), "holds -1 in input 'input_ids'")
+
+
+def test_ids_beyond_the_table_of_an_encoder() -> None:
+    shapes = {"input_ids": (8,), "attention_mask": (8,)}
+    model = bert(shapes, 2, vocabulary=10, layers=1, hidden=8, heads=2)
+    require_inputs(model, split_of(9), what="training data")
+    refused(model, split_of(10), "holds 10 in input 'input_ids', .* 'word_embeddings'")
 
 
 def test_a_single_array_and_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,30 +79,39 @@ class TokenSplit(ArraySplit):
             )
         make_augment(augment, self.input_spec)  # refuses to augment text
         plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
-        rows, buckets = self._tensors, self._bucket_of_row
+        rows = self._tensors
         return epoch_batches(
             plan,
-            one_epoch=lambda epoch_seed: _batches_of_rows(buckets, plan, epoch_seed),
-            finish=lambda numbers: self._cut(
+            one_epoch=self.row_numbers(plan),
+            finish=lambda numbers: self.cut(
                 tf.nest.map_structure(lambda array: tf.gather(array, numbers), rows),
-                tf.reduce_max(tf.gather(buckets, numbers)),
+                self.length_of(numbers),
             ),
             augment=None,
         )
 
-    @cached_property
-    def _bucket_of_row(self) -> Any:
-        tokens = self.inputs[MASK].sum(axis=1)
-        return tf.constant(np.searchsorted(np.array(self.lengths), tokens), tf.int64)
+    def row_numbers(self, plan: EpochPlan) -> Callable[[Any], Any]:
+        """Return a function from the seed of an epoch to a dataset of its batches' row numbers."""
+        buckets = self._bucket_of_row
+        return lambda epoch_seed: _batches_of_rows(buckets, plan, epoch_seed)
 
-    def _cut(self, batch: tuple[Any, ...], bucket: Any) -> tuple[Any, ...]:
-        """Return a batch that is as long as its bucket."""
-        length = tf.gather(tf.constant(self.lengths, tf.int64), bucket)
+    def length_of(self, numbers: Any) -> Any:
+        """Return the length that a batch of these rows needs, an int64 tensor."""
+        bucket = tf.reduce_max(tf.gather(self._bucket_of_row, numbers))
+        return tf.gather(tf.constant(self.lengths, tf.int64), bucket)
+
+    def cut(self, batch: tuple[Any, ...], length: Any) -> tuple[Any, ...]:
+        """Return a batch ``(x,)``, ``(x, y)`` or ``(x, y, weight)`` with so many tokens."""
         inputs, *rest = batch
         inputs = {name: array[:, :length] for name, array in inputs.items()}
         if self.labels_by_token and rest:
             rest[0] = rest[0][:, :length]
         return (inputs, *rest)
+
+    @cached_property
+    def _bucket_of_row(self) -> Any:
+        tokens = self.inputs[MASK].sum(axis=1)
+        return tf.constant(np.searchsorted(np.array(self.lengths), tokens), tf.int64)
 
     def _open(self, nested: Nested) -> Nested:
         if not self.is_bucketed:

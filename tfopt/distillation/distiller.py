@@ -18,6 +18,7 @@ from tfopt.distillation.parts import Bench, Compute, DistillationLoss, Seen
 from tfopt.distillation.schedules import Schedule, require_range, value_at
 from tfopt.distillation.taps import Tap, named_outputs
 from tfopt.distillation.teachers import Teacher, TeacherResult, as_teacher, digest_of
+from tfopt.distillation.vocabulary import require_one_vocabulary
 from tfopt.errors import InputError, ModelError, VerificationError
 from tfopt.legacy_keras import keras
 
@@ -365,6 +366,7 @@ class Distiller(keras.Model):
     def _resolve(self, rows: Any) -> None:
         setup = self._setup
         checks.require_taught(rows, setup.teachers)
+        require_one_vocabulary(self.student, setup.teachers)
         inputs = rows.inputs if isinstance(rows, TaughtInputs) else rows
         live = [checks.first_lesson(teacher, inputs) for teacher in setup.teachers]
         checks.require_jit(self._jit_compile, setup.teachers)

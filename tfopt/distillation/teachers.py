@@ -395,8 +395,10 @@ def _from_path(path: Path) -> Teacher:
         raise InputError(
             f"{path} is a Keras file. Load it first: teacher=tfopt.load({str(path)!r})."
         )
+    what = "is no model" if path.exists() else "does not exist"
     raise InputError(
-        f"There is no teacher {str(path)!r}. Give a SavedModel folder, or a .tflite or .onnx file."
+        f"The teacher {str(path)!r} {what}. Give a .keras, .h5, .tflite or .onnx file, or a "
+        "SavedModel folder."
     )
 
 

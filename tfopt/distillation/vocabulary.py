@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+from tfopt.distillation.teachers import KerasTeacher, Teacher
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras, nodes_of
+from tfopt.legacy_keras import Model, is_graph, tables_of
 
 
 def require_same_vocabulary(student: Model, teacher: Model) -> None:
@@ -21,26 +22,29 @@ def require_same_vocabulary(student: Model, teacher: Model) -> None:
     Raises:
         ModelError: Naming the input and both tables.
     """
-    theirs = _tables(teacher)
-    for name, (layer, words) in _tables(student).items():
-        other, count = theirs.get(name, (layer, words))
-        if count != words:
+    theirs = tables_of(teacher)
+    for name, (own, *_) in tables_of(student).items():
+        other = theirs.get(name, [own])[0]
+        if other.input_dim != own.input_dim:
             raise ModelError(
-                f"Student and teacher both read {name!r}, but the student's table {layer!r} has "
-                f"{words:,} tokens and the teacher's {other!r} {count:,}. They come from different "
-                "tokenizers, so the same numbers are different words to them. Give the student "
-                "the teacher's tokenizer, or distil in Python from a function that tokenizes for "
-                "the teacher: tfopt.Distiller(student, teacher=function)."
+                f"Student and teacher both read {name!r}, but the student's table {own.name!r} has "
+                f"{own.input_dim:,} tokens and the teacher's {other.name!r} {other.input_dim:,}. "
+                "They come from different tokenizers, so the same numbers are different words to "
+                "them. Give the student the teacher's tokenizer, or distil in Python from what the "
+                "teacher says about its own tokens: tfopt.cache_teacher(..., teacher_inputs=...)."
             )
 
 
-def _tables(model: Model) -> dict[str, tuple[str, int]]:
-    """Return the table that each input is looked up in: input name to layer and length."""
-    found: dict[str, tuple[str, int]] = {}
-    for node in nodes_of(model):
-        size: Any = getattr(node.layer, "input_dim", None)
-        for tensor in node.keras_inputs:
-            source = tensor._keras_history.layer
-            if isinstance(source, keras.layers.InputLayer) and isinstance(size, int):
-                found[source.name] = (node.layer.name, size)
-    return found
+def require_one_vocabulary(student: Model, teachers: Sequence[Teacher]) -> None:
+    """Raise as ``require_same_vocabulary``, where the inside of both can be seen.
+
+    Args:
+        student: A model.
+        teachers: Its teachers, which read the same inputs.
+
+    Raises:
+        ModelError: If one has a table of another length.
+    """
+    for teacher in teachers:
+        if isinstance(teacher, KerasTeacher) and is_graph(student) and is_graph(teacher.model):
+            require_same_vocabulary(student, teacher.model)

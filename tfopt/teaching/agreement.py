@@ -107,7 +107,7 @@ class _Watched:
 
     def result(self) -> Beside:
         """Return what came of it."""
-        metric = float(np.concatenate(self.scores).mean())
+        metric = self.lesson.student.task.metric.value(np.concatenate(self.scores))
         if not self.pairs:
             return Beside(self.number, self.teacher.name, metric)
         pairs = np.concatenate(self.pairs)

@@ -57,13 +57,12 @@ def measure(
 
     Raises:
         VerificationError: If the student did not move, a teacher did, or the student agrees
-            with a teacher no more than chance would have it.
+            with none of its teachers more than chance would have it.
     """
     _require_unmoved(lesson, start)
     layers = _moved(lesson, start)
     found = compare(lesson, evaluation)
-    for one in found:
-        _require_agreement(one)
+    apart = _require_agreement(found)
     own, given = lesson.twin.count_params(), lesson.incoming.count_params()
     copied = [int(entry.values["copied_parameters"]) for entry in lesson.decisions]
     evidence: dict[str, Any] = {"parameter_ratio": round(given / own, 4)}
@@ -77,8 +76,9 @@ def measure(
         **_passes(lesson, augment, rows=train.examples),
         "teacher_sha256": ", ".join(digest[:16] for digest in start.teachers),
     }
-    notes = _notes(lesson, layers, own=own, given=given, rows_saved=evidence["teacher_rows_saved"])
-    return Measurement(evidence=evidence, layers=layers, notes=notes)
+    saved = evidence["teacher_rows_saved"]
+    notes = _notes(lesson, layers, own=own, given=given, rows_saved=saved)
+    return Measurement(evidence=evidence, layers=layers, notes=[*notes, *apart])
 
 
 def _weights(model: Model) -> dict[str, list[npt.NDArray[Any]]]:
@@ -125,21 +125,40 @@ def _moved(lesson: Lesson, start: Start) -> list[LayerDecision]:
     return layers
 
 
-def _require_agreement(one: Beside) -> None:
-    """Raise if student and teacher choose the same class no more often than by chance.
+def _require_agreement(found: Sequence[Beside]) -> list[str]:
+    """Raise if the student agrees with no teacher; return notes on those it differs from.
+
+    Of several teachers the student learns a mixture, which need not be like each of them.
+    """
+    by_chance = [one for one in found if _is_chance(one)]
+    if not by_chance:
+        return []
+    first = by_chance[0]
+    telling = [one for one in found if one.agreement is not None and not one.is_constant]
+    if len(by_chance) == len(telling):
+        raise VerificationError(
+            f"The student agrees with the {first.name} on {first.agreement:.1%} of "
+            f"{first.choices} choices, and chance alone would give {first.chance:.1%}: it has not "
+            "learned from it. Train longer, change the learning rate, or look at the losses in the "
+            "epoch logs."
+        )
+    return [
+        f"the student agrees with the {one.name} (number {one.number}) on {one.agreement:.1%} of "
+        f"{one.choices} choices, and chance alone would give {one.chance:.1%}"
+        for one in by_chance
+    ]
+
+
+def _is_chance(one: Beside) -> bool:
+    """Return whether student and teacher choose the same class no more often than by chance.
 
     Chance is what two that know nothing of each other would agree on, each with its own
     frequencies of classes (Cohen 1960). A student that always says the same is there.
     """
     if one.agreement is None or one.is_constant:
-        return
+        return False
     margin = _Z95 * math.sqrt(one.chance * (1 - one.chance) / one.choices)
-    if not one.agreement > one.chance + min(margin, (1 - one.chance) / 2):
-        raise VerificationError(
-            f"The student agrees with the {one.name} on {one.agreement:.1%} of {one.choices} "
-            f"choices, and chance alone would give {one.chance:.1%}: it has not learned from it. "
-            "Train longer, change the learning rate, or look at the losses in the epoch logs."
-        )
+    return not one.agreement > one.chance + min(margin, (1 - one.chance) / 2)
 
 
 def _passes(lesson: Lesson, augment: Augment, *, rows: int) -> dict[str, int]:

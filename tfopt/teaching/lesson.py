@@ -16,7 +16,6 @@ from tfopt.data.split import Split
 from tfopt.distillation import Distiller, SoftTargets
 from tfopt.distillation.initial import fresh, like_teacher
 from tfopt.distillation.teachers import KerasTeacher, Teacher, as_teacher
-from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import RecipeError
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.load import load_model
@@ -25,6 +24,7 @@ from tfopt.teaching.losses import losses_of, schedule_of
 from tfopt.teaching.rows import cached_rows, rows_in_memory
 from tfopt.teaching.students import Student, flat
 from tfopt.training.loop import FitJob, fit
+from tfopt.training.token_ids import require_free_length
 
 _CHECK_ROWS = 32
 _MASK_INPUT = "attention_mask"
@@ -96,7 +96,7 @@ def make_lesson(
 
     Raises:
         InputError: If a teacher cannot be loaded, or no layer of it can be copied.
-        ModelError: If student and teacher read different vocabularies.
+        DataError: If a teacher that runs on every batch takes texts of one length only.
     """
     incoming = flat(incoming)
     teachers = [
@@ -104,8 +104,8 @@ def make_lesson(
     ]
     twin, bring_back = graph.twin(student.model)
     for teacher in teachers:
-        if isinstance(teacher, KerasTeacher):
-            require_same_vocabulary(twin, teacher.model)
+        if isinstance(teacher, KerasTeacher) and settings.cache is False:
+            require_free_length(teacher.model, split, what="training data")
     decisions = fresh(twin)
     if settings.initialize == "teacher":
         decisions = like_teacher(twin, incoming, blocks=_blocks(settings))
@@ -195,7 +195,9 @@ def views_of(settings: DistillStep, augment: Augment) -> int:
     return 1 if augment == Augment() else settings.augment_views or DEFAULT_VIEWS
 
 
-def taught_by(teacher: Model, student: Model, settings: Teach, *, total_steps: int) -> Distiller:
+def taught_by(
+    teacher: Model, student: Model, settings: Teach, *, total_steps: int, mask: str | None
+) -> Distiller:
     """Return a distiller around a model in the middle of a compression step.
 
     Args:
@@ -203,12 +205,14 @@ def taught_by(teacher: Model, student: Model, settings: Teach, *, total_steps: i
         student: The model that the step has wrapped.
         settings: How much the teacher teaches.
         total_steps: Training steps of the step, ``>= 1``.
+        mask: Name of the input that is 1 at real positions, or None.
     """
     return Distiller(
         student,
         teacher,
         losses=SoftTargets(schedule_of(settings.temperature, total_steps=total_steps)),
         alpha=schedule_of(settings.alpha, total_steps=total_steps),
+        mask=mask,
     )
 
 

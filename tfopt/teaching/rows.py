@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,15 @@ from tfopt.data.augment import make_augment
 from tfopt.data.bundle import CACHE_LIMIT_BYTES
 from tfopt.data.epochs import EpochPlan, epoch_batches
 from tfopt.data.split import Split, StreamSplit, in_memory, memory_bytes
+from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.cache import TeacherCache, cache_teacher
+from tfopt.distillation.first_batch import TaughtInputs
+from tfopt.distillation.teachers import KerasTeacher, Teacher
 from tfopt.errors import DataError
+from tfopt.training.token_ids import fixed_lengths
+
+Axes = tuple[tuple[int, ...], ...]
+"""For each tensor some of its axes."""
 
 _VIEW_STREAM = 1
 _BLOCK_ROWS = 1024
@@ -85,6 +93,42 @@ class TaughtRows:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class TaughtTokens(TaughtRows):
+    """The same of texts: batches are those of ``TokenSplit``, of similar length and cut to it.
+
+    Attributes:
+        texts: The rows.
+        axes: Which axes of what the teachers say are as long as the text; see ``token_axes``.
+    """
+
+    texts: TokenSplit
+    axes: Axes
+
+    def training_batches(
+        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    ) -> Any:
+        """Return batches of ``TaughtInputs``; see ``Split``. Text is not augmented."""
+        del augment
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        return epoch_batches(
+            plan, one_epoch=self.texts.row_numbers(plan), finish=self._cut_batch, augment=None
+        )
+
+    def _cut_batch(self, numbers: Any) -> tuple[Any, ...]:
+        taught, *rest = self.cache.batch(numbers, tf.zeros_like(numbers))
+        length = self.texts.length_of(numbers)
+        inputs, *rest = self.texts.cut((taught.inputs, *rest), length)
+        said = tf.nest.flatten(taught.teachers)
+        said = [_cut(tensor, axes, length) for tensor, axes in zip(said, self.axes, strict=True)]
+        return (TaughtInputs(inputs, tf.nest.pack_sequence_as(taught.teachers, said)), *rest)
+
+
+def _cut(tensor: Any, axes: tuple[int, ...], length: Any) -> Any:
+    ends = [slice(length if axis in axes else None) for axis in range(tensor.shape.rank)]
+    return tensor[tuple(ends)]
+
+
 def cached_rows(  # noqa: PLR0913  # keyword-only, each its own
     split: Split,
     teachers: Any,
@@ -119,7 +163,45 @@ def cached_rows(  # noqa: PLR0913  # keyword-only, each its own
         inputs = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *versions)
         labels, weights = (_repeated(part, views) for part in (labels, weights))
     cache = cache_teacher(teachers, (inputs, labels, weights), folder, dtype=dtype)
+    if isinstance(rows, TokenSplit):
+        axes = token_axes(teachers, rows)
+        if axes is not None:
+            return TaughtTokens(cache, views, rows, axes)
     return TaughtRows(cache, views)
+
+
+def token_axes(teachers: Sequence[Teacher], rows: TokenSplit) -> Axes | None:
+    """Return which axes of what teachers say are as long as the text, or None if unknown.
+
+    They are those that change with the length of the text. It is not known of a teacher that
+    takes one length, such as a file, so that the student then sees rows of the whole length.
+
+    Args:
+        teachers: The teachers, bound to the features that losses want.
+        rows: Texts.
+
+    Returns:
+        The axes of each tensor, in the order of ``tf.nest.flatten``; None without buckets too.
+    """
+    takes_any = all(isinstance(t, KerasTeacher) and not fixed_lengths(t.model) for t in teachers)
+    if not rows.is_bucketed or not takes_any:
+        return None
+    one = tf.nest.map_structure(tf.constant, (rows.take(1).inputs,))
+    lengths = (rows.lengths[0], rows.max_tokens)
+    shapes = [_shapes(teachers, rows.cut(one, length)[0]) for length in lengths]
+    axes = []
+    for short, whole in zip(*shapes, strict=True):
+        pairs = list(zip(short, whole, strict=True))
+        changed = tuple(axis for axis, (few, many) in enumerate(pairs) if few != many)
+        if any(pairs[axis] != lengths for axis in changed):
+            return None
+        axes.append(changed)
+    return tuple(axes)
+
+
+def _shapes(teachers: Sequence[Teacher], inputs: Any) -> list[tuple[int, ...]]:
+    said = [teacher(inputs) for teacher in teachers]
+    return [tuple(tensor.shape) for tensor in tf.nest.flatten(said)]
 
 
 def rows_in_memory(split: Split, *, views: int = 1) -> ArraySplit:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.split import Split
 from tfopt.data.tokens import TokenSplit
 from tfopt.errors import DataError
-from tfopt.legacy_keras import Model, keras
+from tfopt.legacy_keras import Model, keras, tables_of
 
 
 def require_known_ids(model: Model, split: Split, *, what: str) -> None:
@@ -30,10 +28,11 @@ def require_known_ids(model: Model, split: Split, *, what: str) -> None:
     """
     if not isinstance(split, ArraySplit):
         return
-    for position, layer in _embeddings(model):
-        name = model.inputs[position]._keras_history.layer.name
+    names = [tensor._keras_history.layer.name for tensor in model.inputs]
+    for name, layer in ((name, layer) for name, some in tables_of(model).items() for layer in some):
         inputs = split.inputs
-        array = inputs[name] if isinstance(inputs, dict) else tf.nest.flatten(inputs)[position]
+        is_named = isinstance(inputs, dict)
+        array = inputs[name] if is_named else tf.nest.flatten(inputs)[names.index(name)]
         if array.min() >= 0 and array.max() < layer.input_dim:
             continue
         bad = array.min() if array.min() < 0 else array.max()
@@ -54,15 +53,12 @@ def require_free_length(model: Model, split: Split, *, what: str) -> None:
     """
     if not isinstance(split, TokenSplit) or not split.is_bucketed:
         return
-    for tensor in model.inputs:
-        length = tensor.shape[1] if tensor.shape.rank > 1 else None
-        if length is not None:
-            raise DataError(
-                f"The {what} comes in batches of different lengths, but input "
-                f"{tensor._keras_history.layer.name!r} of model {model.name!r} takes rows of "
-                f"{length} alone. Set data.text: {{padding: max, max_tokens: {length}}}, or build "
-                "the model for the input_shape that the data gives."
-            )
+    for name, length in fixed_lengths(model).items():
+        raise DataError(
+            f"The {what} comes in batches of different lengths, but input {name!r} of model "
+            f"{model.name!r} takes rows of {length} alone. Set data.text: {{padding: max, "
+            f"max_tokens: {length}}}, or build the model for the input_shape that the data gives."
+        )
 
 
 def require_known_positions(model: Model, split: Split, *, what: str) -> None:
@@ -87,12 +83,10 @@ def require_known_positions(model: Model, split: Split, *, what: str) -> None:
         )
 
 
-def _embeddings(model: Model) -> list[tuple[int, Any]]:
-    """Return each embedding that an input goes straight into, with the input's position."""
-    places = {id(tensor): position for position, tensor in enumerate(model.inputs)}
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Embedding):
-            fed = [tensor for node in layer._inbound_nodes for tensor in node.keras_inputs]
-            found += [(places[id(t)], layer) for t in fed if id(t) in places]
-    return found
+def fixed_lengths(model: Model) -> dict[str, int]:
+    """Return the inputs that take rows of one length only, by name."""
+    return {
+        tensor._keras_history.layer.name: tensor.shape[1]
+        for tensor in model.inputs
+        if tensor.shape.rank > 1 and tensor.shape[1] is not None
+    }
