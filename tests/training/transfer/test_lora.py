@@ -135,3 +135,13 @@ def test_adapters_are_in_the_checkpoint(
     fit_transfer(resumed, transfer, listener)
     for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_adapters_in_half_precision(train: Train, make_conv: Callable[..., Model]) -> None:
+    from tfopt.compression import graph
+
+    copied, _ = graph.twin(make_conv(), dtype="mixed_float16")
+    settings = {"epochs": 1, "precision": "mixed_float16"}
+    history = train(copied, {"lora": {"dropout": 0.1}}, train=settings).history
+    assert np.isfinite(history["loss"]).all()
+    keras.backend.clear_session()

@@ -36,7 +36,7 @@ class LowRankAdapter(keras.layers.Wrapper):
         self._seed = seed
         self._activation = layer.activation
         layer.activation = keras.activations.linear
-        self.drop = keras.layers.Dropout(settings.dropout)
+        self.drop = keras.layers.Dropout(settings.dropout, dtype=layer.dtype_policy)
         self.supports_masking = layer.supports_masking
 
     @property
