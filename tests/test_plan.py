@@ -201,6 +201,24 @@ def test_what_is_frozen_and_at_which_rate_the_rest_trains(
     assert not plan.notes
 
 
+def test_random_weights_of_a_transformer_are_told(tmp_path: Path) -> None:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (tmp_path / "rows.csv").write_text("text,label\n" + "good good,1\nbad,0\n" * 10)
+    sizes = {"vocabulary": 7, "hidden": 8, "heads": 2, "layers": 1, "intermediate": 8}
+    text = {"tokenizer": str(tmp_path), "max_tokens": 8, "columns": ["text"]}
+    data = {"source": "csv", "path": str(tmp_path / "rows.csv"), "label": "label", "text": text}
+    keep = {"keep_pretrained": {"masked_language_model": 0.5}}
+    raw = {
+        "name": "words",
+        "data": data,
+        "model": {"builder": "bert", "arguments": sizes},
+        "train": {"epochs": 1, "transfer": keep},
+    }
+    plan = make_plan(parse_recipe(raw, origin="test"))
+    assert plan.notes[-1] == "weights at the beginning: random in all 13 layers"
+
+
 def test_a_wrong_pattern_stops_the_plan() -> None:
     with pytest.raises(InputError, match=r"transfer\.freeze: the pattern 'dense'.*'dense2'\?"):
         planned(train={"epochs": 2, "transfer": {"freeze": "dense"}})

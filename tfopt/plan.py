@@ -16,6 +16,7 @@ from tfopt.data.bundle import DataBundle
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.legacy_keras import Model
+from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline import Prepared, prepare
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
@@ -104,6 +105,7 @@ def make_plan(recipe: Recipe) -> Plan:
         sizes=_sizes(recipe, final, decisions),
         notes=list(data.notes)
         + _conversion(model)
+        + _initialization(model)
         + (lesson_lines(lesson, recipe.data.augment) if lesson is not None else [])
         + _scheme(recipe, final)
         + [
@@ -192,6 +194,11 @@ def _conversion(model: Model) -> list[str]:
         return []
     found = conversion_of(model)
     return [f"converted from Keras 3: {found}", *found.notes]
+
+
+def _initialization(model: Model) -> list[str]:
+    found = initialization_of(model)
+    return found.notes() if found is not None else []
 
 
 def _scheme(recipe: Recipe, final: Model) -> list[str]:
