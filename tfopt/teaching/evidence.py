@@ -126,13 +126,18 @@ def _moved(lesson: Lesson, start: Start) -> list[LayerDecision]:
 
 
 def _require_agreement(found: Sequence[Beside]) -> list[str]:
-    """Raise if the student agrees with no teacher; return notes on those it differs from.
+    """Raise if the student agrees with no teacher; return notes on the others.
 
     Of several teachers the student learns a mixture, which need not be like each of them.
     """
+    constant = [
+        f"the {one.name} says the same class on every row, so agreement with it proves nothing"
+        for one in found
+        if one.is_constant
+    ]
     by_chance = [one for one in found if _is_chance(one)]
     if not by_chance:
-        return []
+        return constant
     first = by_chance[0]
     telling = [one for one in found if one.agreement is not None and not one.is_constant]
     if len(by_chance) == len(telling):
@@ -142,7 +147,7 @@ def _require_agreement(found: Sequence[Beside]) -> list[str]:
             "learned from it. Train longer, change the learning rate, or look at the losses in the "
             "epoch logs."
         )
-    return [
+    return constant + [
         f"the student agrees with the {one.name} (number {one.number}) on {one.agreement:.1%} of "
         f"{one.choices} choices, and chance alone would give {one.chance:.1%}"
         for one in by_chance
