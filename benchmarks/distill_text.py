@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from tfopt.process import quiet_tensorflow
 
 with quiet_tensorflow():
@@ -83,7 +85,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, default=8000, help="tweets to train on")
     parser.add_argument("--epochs", type=int, help="of every stage; by default the recipe's")
-    parser.add_argument("--rows", type=int, help="evaluate the files on the first so many tweets")
+    parser.add_argument("--rows", type=int, help="evaluate the files on about so many tweets")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=200)
@@ -171,7 +173,9 @@ def exported(
     folder: Path,
     options: argparse.Namespace,
 ) -> Artifact:
-    evaluation = data.evaluation.take(options.rows) if options.rows else data.evaluation
+    evaluation = data.evaluation
+    if options.rows:  # from all over, for the rows are in the order of the classes
+        evaluation = evaluation.select(np.arange(0, evaluation.examples, step_of(data, options)))
     job = ExportJob(
         model=load_model(model, custom_objects=SAVED_OBJECTS),
         path=folder / f"{who.replace(' ', '-')}-{precision}.tflite",
@@ -183,6 +187,10 @@ def exported(
         overwrite=True,
     )
     return make_and_measure(job)
+
+
+def step_of(data: DataBundle, options: argparse.Namespace) -> int:
+    return max(1, data.evaluation.examples // options.rows)
 
 
 def report(rows: Sequence[Row]) -> None:
