@@ -5,9 +5,9 @@
     python benchmarks/distill_text.py --folder runs/distill_text            # resumable
 
 The teacher and the distilled student are the stages of `configs/minilm_tweets_distill.yaml`. The
-student alone begins with the same pretrained weights and is trained on the same labels, for the same
-epochs, with the same optimizer; it overfits, so it alone keeps its best epoch on the validation
-tweets. All are scored on the 3,494 evaluation tweets, through their own `.tflite`.
+student alone begins with the same pretrained weights and is trained on the same labels, for the
+same epochs, with the same optimizer; it overfits, so it alone keeps its best epoch on the
+validation tweets. All are scored on the 3,494 evaluation tweets, through their own `.tflite`.
 """
 
 from __future__ import annotations
