@@ -18,6 +18,7 @@ CODES = {
     "TrainingError": 4,
     "VerificationError": 4,
     "ExportError": 4,
+    "RankFailed": 4,
     "BackendMissing": 5,
     "Interrupted": 130,
 }

@@ -81,7 +81,9 @@ class BackendMissing(TfoptError):
 
 
 class RankFailed(TfoptError):
-    """Another process of the run failed, with the exit code given here."""
+    """Another process of the run failed; its exit code becomes this one's."""
+
+    exit_code = ExitCode.VERIFICATION_FAILED
 
     def __init__(self, message: str, *, exit_code: ExitCode = ExitCode.VERIFICATION_FAILED) -> None:
         super().__init__(message)

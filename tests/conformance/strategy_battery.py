@@ -165,7 +165,9 @@ def run(case: Case, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray], 
     )
     if case.step is not None and settings.teacher is not None:
         with strategy.scope():
-            teacher = taught_by(plain, trained, settings.teacher, total_steps=context.total_steps)
+            teacher = taught_by(
+                plain, trained, settings.teacher, total_steps=context.total_steps, mask=None
+            )
         job = replace(job, model=teacher)
     history = fit(job, Silent())  # type: ignore[arg-type]  # says nothing
     bring_back()
