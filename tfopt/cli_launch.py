@@ -25,7 +25,7 @@ def launch(
         bool, typer.Option("--mpi", help="Start with mpirun instead of horovodrun.")
     ] = False,
 ) -> None:
-    """Train with several processes: run the command after ``--`` in each."""
+    """Run a command as several processes that train one model."""
     from tfopt.launch import Launcher, plan_launch, run_together
 
     if mpi and kind == "multi_worker":
