@@ -49,13 +49,14 @@ check: setup
 	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
 	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert_worker.py
 
-# About 30 minutes on two cores, most of them in lenet.py.
+# About an hour on two cores, most of it in lenet.py and distill_text.py.
 bench: setup
 	$(BIN)/python benchmarks/lenet.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/mobilenet.py
 	$(BIN)/python benchmarks/bridge_coverage.py --fast
 	$(BIN)/python benchmarks/distill_mnist.py
+	$(BIN)/python benchmarks/distill_text.py
 	$(BIN)/python benchmarks/scaling.py
 
 clean:
