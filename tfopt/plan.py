@@ -13,6 +13,7 @@ from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.console import print_decisions
 from tfopt.data.bundle import DataBundle
+from tfopt.data.split import Split, StreamSplit
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.legacy_keras import Model
@@ -100,7 +101,7 @@ def make_plan(recipe: Recipe) -> Plan:
         model=f"{model.name}: {model.count_params():,} parameters",
         float_bytes=model.count_params() * _FLOAT_BYTES,
         stages=_stages(recipe, data),
-        spread=_spread(recipe),
+        spread=_spread(recipe, data.train),
         decisions=decisions,
         sizes=_sizes(recipe, final, decisions),
         notes=list(data.notes)
@@ -172,8 +173,8 @@ def _decisions(
     return decisions, imitation
 
 
-def _spread(recipe: Recipe) -> str:
-    """Return how each batch is divided among replicas, and what that does to learning rates."""
+def _spread(recipe: Recipe, train: Split) -> str:
+    """Return how each batch is divided, who reads what, and what becomes of learning rates."""
     settings = recipe.strategy
     if settings.kind in ("auto", "single"):
         return ""
@@ -186,7 +187,10 @@ def _spread(recipe: Recipe) -> str:
         "sqrt": "learning rates are multiplied by the square root of the number of replicas",
     }[settings.learning_rate_scaling]
     rows = recipe.data.batch_size
-    return f"{settings.kind}: each batch of {rows} rows is divided among {among}; {rate}"
+    reads = "each process reads and augments its own rows"
+    if isinstance(train, StreamSplit) and train.decode is None:
+        reads = "each process runs the whole tf.data pipeline and keeps its own rows"
+    return f"{settings.kind}: each batch of {rows} rows is divided among {among}; {reads}; {rate}"
 
 
 def _conversion(model: Model) -> list[str]:

@@ -2,13 +2,16 @@ import pytest
 import tensorflow as tf
 
 from tfopt.data.epochs import EpochPlan, epoch_batches
+from tfopt.data.share import WHOLE
 from tfopt.errors import DataError
 
 
 def numbers(plan, augment=None):
     batches = epoch_batches(
         plan,
-        one_epoch=lambda seed: tf.data.Dataset.from_tensors(seed).repeat(plan.steps),
+        one_epoch=lambda seed: (
+            tf.data.Dataset.from_tensors(seed).map(WHOLE.part).repeat(plan.steps)
+        ),
         finish=lambda seed: (seed,),
         augment=augment,
     )
@@ -19,17 +22,17 @@ def test_seeds_differ_between_epochs_and_batches():
     plan = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=0, epochs=3)
     assert plan.steps == 3
     assert len(set(numbers(plan))) == 3
-    drawn = numbers(plan, augment=lambda inputs, seed: seed)
+    drawn = numbers(plan, augment=lambda inputs, seed, part: seed)
     assert len(set(drawn)) == 9
     later = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=2, epochs=3)
-    assert numbers(later, augment=lambda inputs, seed: seed) == drawn[6:]
+    assert numbers(later, augment=lambda inputs, seed, part: seed) == drawn[6:]
 
 
 def test_a_source_that_ends_early_is_an_error_and_not_a_short_epoch():
     plan = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=0, epochs=1)
     batches = epoch_batches(
         plan,
-        one_epoch=lambda seed: tf.data.Dataset.from_tensors(seed),
+        one_epoch=lambda seed: tf.data.Dataset.from_tensors(seed).map(WHOLE.part),
         finish=lambda seed: (seed,),
         augment=None,
     )

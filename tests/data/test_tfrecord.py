@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Data
 from tfopt.data.bundle import load_data
+from tfopt.errors import DataError
 
 
 def encoded(shade, suffix="png"):
@@ -75,3 +76,12 @@ def test_damaged_tfrecords_are_named(tmp_path, refused):
     records = [record(encoded(n) if n != 4 else b"no image", n % 2) for n in range(6)]
     tfrecords(path, records)
     refused(tfrecord_settings(tmp_path), "b.tfrecord', record 4: the image is not a PNG")
+
+
+def test_records_that_move_during_a_run(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    tfrecords(path, [record(encoded(n), n % 2) for n in range(6)])
+    data = load_data(tfrecord_settings(path, cache="never"), seed=0)
+    tfrecords(path, [record(encoded(n), n % 2) for n in range(2)])
+    with pytest.raises(DataError, match=r"a.tfrecord', record \d is no longer where it was"):
+        list(data.train.numpy_batches(4))

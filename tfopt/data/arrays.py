@@ -15,6 +15,7 @@ from tfopt.config.schema import Augment
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, check_lengths, spec_of
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
+from tfopt.data.share import WHOLE, Share
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics, input_statistics
 
@@ -71,11 +72,18 @@ class ArraySplit:
         check_batch_size(batch_size)
         return math.ceil(self.examples / batch_size)
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return shuffled, augmented batches; see ``Split``."""
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         rows = self._tensors
 
         def order_of_epoch(epoch_seed: Any) -> Any:
@@ -83,7 +91,7 @@ class ArraySplit:
                 tf.range(plan.examples, dtype=tf.int64), epoch_seed
             )
             starts = tf.data.Dataset.range(0, plan.examples, batch_size)
-            return starts.map(lambda start: order[start : start + batch_size])
+            return starts.map(lambda start: share.part(order[start : start + batch_size]))
 
         def gather(numbers: Any) -> Any:
             return tf.nest.map_structure(lambda array: tf.gather(array, numbers), rows)

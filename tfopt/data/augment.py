@@ -1,7 +1,9 @@
 """Random changes to a batch of images, drawn without hidden state.
 
 The same (seed, settings, images) give the same result in any process and in any order
-of batches, so that a resumed run sees the batches that an uninterrupted one would.
+of batches, so that a resumed run sees the batches that an uninterrupted one would. What is
+drawn for a row depends on its place in the whole batch, so that each of several processes
+changes its own rows as one process changes them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
+from tfopt.data.share import Part
 from tfopt.errors import DataError
 
 _DRAWS = 9  # shift y, shift x, rotation, zoom, shear, flip, brightness, contrast, (spare)
+_PHILOX = 1  # tf.random.Algorithm
+_PHILOX_BLOCK = 4  # numbers of 32 bits that one state of the counter gives
 
 
-def make_augment(settings: Augment, input_spec: Any) -> Callable[[Any, Any], Any] | None:
+def make_augment(settings: Augment, input_spec: Any) -> Callable[..., Any] | None:
     """Return a function that changes the image input of a batch.
 
     Args:
@@ -26,8 +31,9 @@ def make_augment(settings: Augment, input_spec: Any) -> Callable[[Any, Any], Any
         input_spec: Nested ``tf.TensorSpec`` of one example.
 
     Returns:
-        ``function(inputs, seed) -> inputs`` with ``seed`` an int tensor of shape
-        ``(2,)``; None if ``settings`` change nothing.
+        ``function(inputs, seed, part=None) -> inputs`` with ``seed`` an int tensor of shape
+        ``(2,)``, and where the inputs stand in their batch if they are a part of it; None
+        if ``settings`` change nothing.
 
     Raises:
         DataError: If images are to be moved and no single input is an image, which is
@@ -37,15 +43,15 @@ def make_augment(settings: Augment, input_spec: Any) -> Callable[[Any, Any], Any
         return None
     position = _image_position(settings, input_spec)
 
-    def augment(inputs: Any, seed: Any) -> Any:
+    def augment(inputs: Any, seed: Any, part: Part | None = None) -> Any:
         leaves = tf.nest.flatten(inputs)
-        leaves[position] = augment_images(leaves[position], settings=settings, seed=seed)
+        leaves[position] = augment_images(leaves[position], settings=settings, seed=seed, part=part)
         return tf.nest.pack_sequence_as(inputs, leaves)
 
     return augment
 
 
-def augment_images(images: Any, *, settings: Augment, seed: Any) -> Any:
+def augment_images(images: Any, *, settings: Augment, seed: Any, part: Part | None = None) -> Any:
     """Return a batch with every image changed by its own random draw.
 
     Integer images are computed in float32, rounded, and clipped to their type's range;
@@ -55,15 +61,19 @@ def augment_images(images: Any, *, settings: Augment, seed: Any) -> Any:
         images: Tensor ``(rows, ...)``; ``(rows, height, width, channels)`` if images move.
         settings: What to change, and how far.
         seed: Int tensor of shape ``(2,)``.
+        part: Where the images stand in their batch; None if they are all of it.
 
     Returns:
         A tensor of the same shape and dtype.
     """
     pixels = tf.cast(images, tf.float32)
-    rows = tf.shape(pixels)[0]
+    own = tf.shape(pixels, tf.int64)[0]
+    first, rows = (tf.zeros_like(own), own) if part is None else (part.first, part.rows)
+    places = (first + tf.range(own)) % rows
     draws = tf.random.stateless_uniform((_DRAWS, rows), seed, -1.0, 1.0)
     if _moves(settings):
-        pixels = _move(pixels, settings, draws)
+        pixels = _move(pixels, settings, draws, places)
+    draws = tf.gather(draws, places, axis=1)
     if settings.brightness:
         pixels *= _per_row(1.0 + settings.brightness * draws[6], pixels)
     if settings.contrast:
@@ -72,10 +82,35 @@ def augment_images(images: Any, *, settings: Augment, seed: Any) -> Any:
         pixels = mean + (pixels - mean) * _per_row(1.0 + settings.contrast * draws[7], pixels)
     if settings.noise:
         noise_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-        pixels += settings.noise * tf.random.stateless_normal(tf.shape(pixels), noise_seed)
+        pixels += settings.noise * _normal(tf.shape(pixels, tf.int64), noise_seed, first=first)
     if images.dtype.is_integer:
         pixels = tf.round(pixels)
     return tf.saturate_cast(pixels, images.dtype)
+
+
+def _normal(shape: Any, seed: Any, *, first: Any) -> Any:
+    """Return normal numbers for some rows of a batch, without drawing those before them.
+
+    Philox is a counter-based generator (Salmon et al. 2011, doi:10.1145/2063384.2063405): its
+    numbers are a function of key and counter, so it can begin anywhere. Every row begins with
+    a block of its own.
+
+    Args:
+        shape: Int64 tensor ``(rows, ...)``.
+        seed: Int tensor of shape ``(2,)``.
+        first: Place of the first row in the batch, int64.
+    """
+    numbers = tf.reduce_prod(shape[1:])
+    blocks = -(-numbers // _PHILOX_BLOCK)
+    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    counter = state.counter + tf.cast(tf.stack([first * blocks, 0]), tf.uint64)
+    drawn = tf.raw_ops.StatelessRandomNormalV2(
+        shape=tf.stack([shape[0], _PHILOX_BLOCK * blocks]),
+        key=state.key,
+        counter=counter,
+        alg=_PHILOX,
+    )
+    return tf.reshape(drawn[:, :numbers], shape)
 
 
 def _moves(settings: Augment) -> bool:
@@ -84,11 +119,12 @@ def _moves(settings: Augment) -> bool:
     )
 
 
-def _move(pixels: Any, settings: Augment, draws: Any) -> Any:
+def _move(pixels: Any, settings: Augment, draws: Any, places: Any) -> Any:
     """Shift, rotate, zoom, shear and mirror in one bilinear resampling.
 
     The affine map takes an output pixel to the input pixel it shows, about the centre:
-    ``input = centre + rotation @ shear @ (output - centre) / zoom + shift``.
+    ``input = centre + rotation @ shear @ (output - centre) / zoom + shift``. It is computed for
+    the whole batch: the last bits of a cosine depend on its place in the vector.
     """
     height = tf.cast(tf.shape(pixels)[1], tf.float32)
     width = tf.cast(tf.shape(pixels)[2], tf.float32)
@@ -109,7 +145,7 @@ def _move(pixels: Any, settings: Augment, draws: Any) -> Any:
     )
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=pixels,
-        transforms=transforms,
+        transforms=tf.gather(transforms, places),
         output_shape=tf.shape(pixels)[1:3],
         interpolation="BILINEAR",
         fill_mode="CONSTANT",

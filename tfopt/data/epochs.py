@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt.data.share import WHOLE, Part, Share
 from tfopt.errors import DataError
 
 _SHUFFLE_STREAM = 0  # batch b uses stream b + 1
@@ -24,6 +25,7 @@ class EpochPlan:
         seed: Seed of order and augmentation.
         first_epoch: First epoch to yield, counted from 0.
         epochs: End of the epochs to yield (exclusive).
+        share: What this process takes of every batch.
     """
 
     examples: int
@@ -31,6 +33,7 @@ class EpochPlan:
     seed: int
     first_epoch: int
     epochs: int
+    share: Share = WHOLE
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
@@ -64,40 +67,45 @@ def epoch_batches(
     *,
     one_epoch: Callable[[Any], Any],
     finish: Callable[[Any], Any],
-    augment: Callable[[Any, Any], Any] | None,
+    augment: Callable[[Any, Any, Part], Any] | None,
 ) -> Any:
-    """Return the batches of every epoch, one epoch after the other.
+    """Return a process's part of the batches of every epoch, one epoch after the other.
 
     Args:
-        plan: Which epochs, and how many batches.
+        plan: Which epochs, how many batches, and whose part.
         one_epoch: From a seed, an int64 tensor of shape ``(2,)``, to the dataset of one
-            epoch's unfinished batches.
-        finish: From an unfinished batch to ``(x,)``, ``(x, y)`` or ``(x, y, weight)``;
+            epoch's ``Part``s, one a batch.
+        finish: From the content of a part to ``(x,)``, ``(x, y)`` or ``(x, y, weight)``;
             run in parallel.
-        augment: From inputs and a seed to changed inputs; None changes nothing.
+        augment: From inputs, a seed and their part to changed inputs; None changes nothing.
 
     Returns:
-        A ``tf.data.Dataset`` of ``(epochs - first_epoch) * steps`` batches.
+        A ``tf.data.Dataset`` of ``(epochs - first_epoch) * steps`` batches, each of them in
+        as many elements as the process has blocks; with weights if batches are divided.
+
+    Raises:
+        DataError: If batches are to be divided that have no labels.
     """
+    share = plan.share
 
     def numbered_epoch(epoch: Any) -> Any:
         seed = tf.stack([tf.constant(plan.seed, tf.int64), epoch])
-        batches = one_epoch(_fold_in(seed, _SHUFFLE_STREAM))
+        parts = one_epoch(_fold_in(seed, _SHUFFLE_STREAM))
         numbers = tf.data.Dataset.range(1, plan.steps + 1)
-        return tf.data.Dataset.zip((numbers, batches)).map(
-            lambda number, batch: (seed, number, batch)
-        )
+        return tf.data.Dataset.zip((numbers, parts)).map(lambda number, part: (seed, number, part))
 
-    def finish_batch(seed: Any, number: Any, unfinished: Any) -> Any:
-        batch = finish(unfinished)
-        if augment is None:
-            return batch
-        return (augment(batch[0], _fold_in(seed, number)), *batch[1:])
+    def finish_batch(seed: Any, number: Any, part: Part) -> Any:
+        batch = finish(part.content)
+        if augment is not None:
+            batch = (augment(batch[0], _fold_in(seed, number), part), *batch[1:])
+        return batch if len(batch) == 1 else share.weighed(batch, part)
 
     epochs = tf.data.Dataset.range(plan.first_epoch, plan.epochs).flat_map(numbered_epoch)
     batches = epochs.map(finish_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    total = (plan.epochs - plan.first_epoch) * plan.steps
-    return batches.apply(tf.data.experimental.assert_cardinality(total)).prefetch(tf.data.AUTOTUNE)
+    share.require_labels(batches)
+    total = (plan.epochs - plan.first_epoch) * plan.steps * share.count
+    counted = tf.data.experimental.assert_cardinality(total)
+    return share.in_turns(batches).apply(counted).prefetch(tf.data.AUTOTUNE)
 
 
 def _fold_in(seed: Any, stream: Any) -> Any:

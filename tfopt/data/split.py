@@ -19,6 +19,7 @@ from tfopt.data.checks import (
     check_lengths,
     named_leaves,
 )
+from tfopt.data.share import WHOLE, Share
 from tfopt.data.stream import StreamSplit, in_memory, memory_bytes, read
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics
@@ -64,8 +65,15 @@ class Split(Protocol):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the batches in an epoch; the last may be smaller and counts."""
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return the batches of epochs ``first_epoch`` to ``epochs - 1``.
 
@@ -78,13 +86,16 @@ class Split(Protocol):
             first_epoch: First epoch, counted from 0.
             epochs: End of the epochs (exclusive).
             augment: Random changes to the image input.
+            share: What this process takes of every batch. Order and changes are those of
+                the whole batch, of which no other rows are read.
 
         Returns:
             A ``tf.data.Dataset`` of known cardinality, ``steps_per_epoch`` batches an
-            epoch.
+            epoch; of a share, batches ``(x, y, weight)``, ``share.count`` of them a step.
 
         Raises:
-            DataError: If the augmentation does not fit the inputs.
+            DataError: If the augmentation does not fit the inputs, or there are no labels
+                in what is divided.
         """
 
     def batches(self, batch_size: int) -> Any:

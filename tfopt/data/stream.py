@@ -15,6 +15,7 @@ from tfopt.data.arrays import ArraySplit, check_count
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, bytes_per_example
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
+from tfopt.data.share import WHOLE, Part, Share
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics, input_statistics
 
@@ -78,11 +79,18 @@ class StreamSplit:
         check_batch_size(batch_size)
         return math.ceil(self.examples / batch_size)
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return shuffled, augmented batches; see ``Split``."""
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         buffer = self.shuffle_buffer or shuffle_buffer(bytes_per_example(self.spec))
 
         def shuffled_epoch(epoch_seed: Any) -> Any:
@@ -95,12 +103,12 @@ class StreamSplit:
                 seed=epoch_seed[0] ^ epoch_seed[1],
                 reshuffle_each_iteration=False,
             )
-            return self._decoded(shuffled).batch(batch_size)
+            return self._parts(shuffled, plan)
 
         return epoch_batches(
             plan,
             one_epoch=shuffled_epoch,
-            finish=lambda *batch: batch[0] if len(batch) == 1 else batch,
+            finish=lambda batch: batch,
             augment=make_augment(augment, self.input_spec),
         )
 
@@ -144,10 +152,31 @@ class StreamSplit:
         sample = self.sample_inputs(_STATISTICS_EXAMPLES, seed=0)
         return tuple(input_statistics(array) for array in tf.nest.flatten(sample))
 
+    def _parts(self, elements: Any, plan: EpochPlan) -> Any:
+        """Return a process's part of every batch of an epoch; no other rows are decoded."""
+        share, size = plan.share, plan.batch_size
+        if not share.is_whole:
+            elements = elements.batch(size).map(lambda *whole: _own(whole, share)).unbatch()
+        batches = self._decoded(elements).batch(share.own_rows(size))
+
+        def part(step: Any, *batch: Any) -> Part:
+            rows = tf.minimum(tf.constant(size, tf.int64), plan.examples - step * size)
+            return Part(batch, share.first_place(rows), rows)
+
+        return tf.data.Dataset.zip((tf.data.Dataset.range(plan.steps), batches)).map(
+            lambda step, batch: part(step, *batch)
+        )
+
     def _decoded(self, elements: Any) -> Any:
         if self.decode is None:
             return elements
         return elements.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _own(whole: tuple[Any, ...], share: Share) -> Any:
+    """Return a process's elements of a batch of them, as the dataset had them."""
+    content = share.part(whole).content
+    return content if len(whole) > 1 else content[0]
 
 
 def in_memory(split: StreamSplit) -> ArraySplit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,32 @@ from tfopt.data.checks import Array
 from tfopt.data.paths import existing
 from tfopt.data.pictures import decode_picture
 from tfopt.data.source import SourceData
-from tfopt.data.stream import StreamSplit, shuffle_buffer
+from tfopt.data.stream import StreamSplit
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 
 _SUFFIXES = ("*.tfrecord", "*.tfrecords", "*.tfrecord-*", "*.record")
+
+
+# A record is its length (8 bytes), a checksum of that (4), its content, and a checksum (4):
+# https://www.tensorflow.org/tutorials/load_data/tfrecord
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Where a record is, and its label."""
+
+    file: str
+    number: int
+    start: int
+    length: int
+    label: int | float
+
+    @property
+    def what(self) -> str:
+        """Return how messages name it."""
+        return f"{self.file!r}, record {self.number}"
 
 
 def load_tfrecord(settings: Data) -> SourceData:
@@ -28,7 +50,8 @@ def load_tfrecord(settings: Data) -> SourceData:
     Every record is a ``tf.train.Example`` with an encoded image (PNG, JPEG, BMP or GIF)
     under ``data.image_feature`` and one int64 (a class) or float (a number to predict)
     under ``data.label``. All records are read once before training, to count and check
-    them.
+    them. From then on each is read by itself, so that rows come in any order, and several
+    processes read their own ones only.
 
     Args:
         settings: ``path`` is a file, a folder, or a pattern such as ``data/*.tfrecord``.
@@ -41,16 +64,15 @@ def load_tfrecord(settings: Data) -> SourceData:
             file and the record are named.
     """
     files = _files(settings.path)
-    found = [_labels(file, settings) for file in files]
-    labels = np.array([label for of_file in found for label in of_file])
+    records = [record for file in files for record in _records(file, settings)]
+    labels = np.array([record.label for record in records])
     if labels.size == 0:
         raise DataError(f"The TFRecord files hold no records: {', '.join(files[:3])}.")
-    if len({type(label) for of_file in found for label in of_file}) > 1:
+    if len({type(record.label) for record in records}) > 1:
         raise DataError(f"The label {settings.label!r} is int64 in some records, float in others.")
     numbers = labels.astype(np.int64 if labels.dtype.kind == "i" else np.float32)
-    ends = np.cumsum([len(of_file) for of_file in found])
     return SourceData(
-        train=_stream(files, ends, numbers, settings),
+        train=_stream(records, numbers, settings),
         description=f"{len(files)} TFRecord file(s), {labels.size} records",
     )
 
@@ -72,21 +94,24 @@ def _files(path: Path | None) -> list[str]:
     return files
 
 
-def _labels(file: str, settings: Data) -> list[int | float]:
-    """Return the label of each record of a file, having checked the features."""
-    labels: list[int | float] = []
-    records = tf.data.TFRecordDataset(file).as_numpy_iterator()
+def _records(file: str, settings: Data) -> list[_Record]:
+    """Return the records of a file, having checked their features."""
+    found: list[_Record] = []
+    start = 0
+    contents = tf.data.TFRecordDataset(file).as_numpy_iterator()
     while True:
         try:
-            record = next(records)
+            content = next(contents)
         except StopIteration:
-            return labels
+            return found
         except tf.errors.OpError as error:
             raise DataError(
-                f"The TFRecord file {file!r} is damaged after {len(labels)} records: "
+                f"The TFRecord file {file!r} is damaged after {len(found)} records: "
                 f"{str(error.message).splitlines()[0]}. Copy or write it again."
             ) from error
-        labels.append(_label(record, f"{file!r}, record {len(labels)}", settings))
+        label = _label(content, f"{file!r}, record {len(found)}", settings)
+        found.append(_Record(file, len(found), start, len(content), label))
+        start += _HEADER_BYTES + len(content) + _FOOTER_BYTES
 
 
 def _label(record: bytes, what: str, settings: Data) -> int | float:
@@ -125,35 +150,54 @@ def _kind(feature: Any) -> str:
     return "nothing" if kind is None else f"{len(getattr(feature, kind).value)} in {kind}"
 
 
-def _stream(files: Sequence[str], ends: Array, labels: Array, settings: Data) -> StreamSplit:
+def _stream(records: Sequence[_Record], labels: Array, settings: Data) -> StreamSplit:
     if settings.image_size is None:
         raise DataError("Source 'tfrecord' needs data.image_size: [height, width].")
     height, width = settings.image_size
     shape = (height, width, settings.channels)
-    file_bytes = sum(Path(file).stat().st_size for file in files)
-    label_type = tf.as_dtype(labels.dtype)
-    parsing = {
-        settings.image_feature: tf.io.FixedLenFeature((), tf.string),
-        settings.label: tf.io.FixedLenFeature((), label_type),
-    }
+    known = tf.constant(labels)
 
-    def read(encoded: bytes, number: int) -> Any:
-        place = int(np.searchsorted(ends, number, side="right"))
-        record = int(number) - (int(ends[place - 1]) if place else 0)
-        what = f"{files[place]!r}, record {record}: the image"
-        return decode_picture(encoded, size=(height, width), channels=settings.channels, what=what)
+    def read(number: int) -> Any:
+        record = records[number]
+        features = tf.train.Example.FromString(_content(record)).features.feature
+        return decode_picture(
+            _feature(features, settings.image_feature, record.what).bytes_list.value[0],
+            size=(height, width),
+            channels=settings.channels,
+            what=f"{record.what}: the image",
+        )
 
-    def decode(number: Any, record: Any) -> Any:
-        features = tf.io.parse_single_example(record, parsing)
-        pixels = tf.numpy_function(read, [features[settings.image_feature], number], tf.float32)
-        return tf.ensure_shape(pixels, shape), features[settings.label]
+    def decode(number: Any) -> Any:
+        pixels = tf.numpy_function(read, [number], tf.float32)
+        return tf.ensure_shape(pixels, shape), tf.gather(known, number)
 
     return StreamSplit(
-        elements=tf.data.TFRecordDataset(list(files)).enumerate(),
-        examples=len(labels),
+        elements=tf.data.Dataset.range(len(records)),
+        examples=len(records),
         what=f"TFRecord data {str(settings.path)!r}",
-        spec=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), label_type)),
+        spec=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec((), known.dtype)),
         decode=decode,
         class_numbers=labels,
-        shuffle_buffer=shuffle_buffer(file_bytes // len(labels)),
+        shuffle_buffer=len(records),  # of numbers
     )
+
+
+def _content(record: _Record) -> bytes:
+    """Return what a record holds.
+
+    Raises:
+        DataError: If it is not there any more.
+    """
+    try:
+        with open(record.file, "rb") as file:
+            file.seek(record.start)
+            header = file.read(_HEADER_BYTES)
+            content = file.read(record.length)
+    except OSError as error:
+        raise DataError(f"{record.what} cannot be read: {error}") from error
+    if header[:8] != record.length.to_bytes(8, "little") or len(content) != record.length:
+        raise DataError(
+            f"{record.what} is no longer where it was: the file was changed during the run. Start "
+            "again, and leave the data as it is meanwhile."
+        )
+    return content

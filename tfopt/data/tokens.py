@@ -15,6 +15,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested
 from tfopt.data.epochs import EpochPlan, epoch_batches
+from tfopt.data.share import WHOLE, Share
 
 IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
 """Names of the inputs of text models, each int32 of shape ``(rows, tokens)``."""
@@ -60,8 +61,15 @@ class TokenSplit(ArraySplit):
         spec = super().label_spec
         return self._open(spec) if self.labels_by_token else spec
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return batches of rows of similar length, cut to what they need; see ``Split``.
 
@@ -76,24 +84,33 @@ class TokenSplit(ArraySplit):
                 first_epoch=first_epoch,
                 epochs=epochs,
                 augment=augment,
+                share=share,
             )
         make_augment(augment, self.input_spec)  # refuses to augment text
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         rows = self._tensors
         return epoch_batches(
             plan,
             one_epoch=self.row_numbers(plan),
-            finish=lambda numbers: self.cut(
-                tf.nest.map_structure(lambda array: tf.gather(array, numbers), rows),
-                self.length_of(numbers),
+            finish=lambda content: self.cut(
+                tf.nest.map_structure(lambda array: tf.gather(array, content[0]), rows),
+                content[1],
             ),
             augment=None,
         )
 
     def row_numbers(self, plan: EpochPlan) -> Callable[[Any], Any]:
-        """Return a function from the seed of an epoch to a dataset of its batches' row numbers."""
+        """Return a function from the seed of an epoch to a dataset of its batches.
+
+        The content of a part is its row numbers, and the length that the whole batch needs.
+        """
         buckets = self._bucket_of_row
-        return lambda epoch_seed: _batches_of_rows(buckets, plan, epoch_seed)
+
+        def part_of(numbers: Any) -> Any:
+            part = plan.share.part(numbers)
+            return part._replace(content=(part.content, self.length_of(numbers)))
+
+        return lambda epoch_seed: _batches_of_rows(buckets, plan, epoch_seed).map(part_of)
 
     def length_of(self, numbers: Any) -> Any:
         """Return the length that a batch of these rows needs, an int64 tensor."""

@@ -16,6 +16,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.augment import make_augment
 from tfopt.data.bundle import CACHE_LIMIT_BYTES
 from tfopt.data.epochs import EpochPlan, epoch_batches
+from tfopt.data.share import WHOLE, Share
 from tfopt.data.split import Split, StreamSplit, in_memory, memory_bytes
 from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.cache import TeacherCache, cache_teacher
@@ -59,8 +60,15 @@ class TaughtRows:
         taught = self.cache.batch(tf.constant(order), tf.zeros_like(order))[0]
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), taught.inputs)
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return batches of ``TaughtInputs``; see ``Split``.
 
@@ -69,7 +77,7 @@ class TaughtRows:
         """
         del augment
         rows = self.examples
-        plan = EpochPlan(rows, batch_size, seed, first_epoch, epochs)
+        plan = EpochPlan(rows, batch_size, seed, first_epoch, epochs, share)
 
         def order_of_epoch(epoch_seed: Any) -> Any:
             order = tf.random.experimental.stateless_shuffle(
@@ -83,7 +91,7 @@ class TaughtRows:
             )
             places = order + rows * views
             starts = tf.data.Dataset.range(0, rows, batch_size)
-            return starts.map(lambda start: places[start : start + batch_size])
+            return starts.map(lambda start: share.part(places[start : start + batch_size]))
 
         return epoch_batches(
             plan,
@@ -105,19 +113,26 @@ class TaughtTokens(TaughtRows):
     texts: TokenSplit
     axes: Axes
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share = WHOLE,
     ) -> Any:
         """Return batches of ``TaughtInputs``; see ``Split``. Text is not augmented."""
         del augment
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs)
+        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         return epoch_batches(
             plan, one_epoch=self.texts.row_numbers(plan), finish=self._cut_batch, augment=None
         )
 
-    def _cut_batch(self, numbers: Any) -> tuple[Any, ...]:
+    def _cut_batch(self, content: tuple[Any, Any]) -> tuple[Any, ...]:
+        numbers, length = content
         taught, *rest = self.cache.batch(numbers, tf.zeros_like(numbers))
-        length = self.texts.length_of(numbers)
         inputs, *rest = self.texts.cut((taught.inputs, *rest), length)
         said = tf.nest.flatten(taught.teachers)
         said = [_cut(tensor, axes, length) for tensor, axes in zip(said, self.axes, strict=True)]

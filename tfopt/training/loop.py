@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.console import Reporter
-from tfopt.data.share import Share, divided
+from tfopt.data.share import Share
 from tfopt.data.split import Split
 from tfopt.errors import ModelError, RecipeError, TrainingError
 from tfopt.legacy_keras import Model, keras
@@ -38,10 +38,17 @@ class TrainingRows(Protocol):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the batches in an epoch; see ``Split``."""
 
-    def training_batches(
-        self, *, batch_size: int, seed: int, first_epoch: int, epochs: int, augment: Augment
+    def training_batches(  # keyword-only, each its own
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int,
+        epochs: int,
+        augment: Augment,
+        share: Share,
     ) -> Any:
-        """Return the batches of epochs; see ``Split``."""
+        """Return a process's part of the batches of epochs; see ``Split``."""
 
     def sample_inputs(self, count: int, *, seed: int) -> Any:
         """Return the inputs of some rows; see ``Split``."""
@@ -188,9 +195,9 @@ def _run(job: FitJob, keeper: Keeper) -> None:
         first_epoch=first,
         epochs=job.settings.epochs,
         augment=job.augment,
-    )
-    share = Share(
-        strategy.replicas, strategy.rank * strategy.local_replicas, strategy.local_replicas
+        share=Share(
+            strategy.replicas, strategy.rank * strategy.local_replicas, strategy.local_replicas
+        ),
     )
     validation, judged_steps = None, None
     if job.validation is not None:
@@ -198,7 +205,7 @@ def _run(job: FitJob, keeper: Keeper) -> None:
         judged_steps = job.validation.steps_per_epoch(EVALUATION_BATCH)
     with _named_errors(keeper, processes=strategy.size):
         job.model.fit(
-            strategy.distribute(divided(batches, share)),
+            strategy.distribute(batches),
             initial_epoch=first,
             epochs=job.settings.epochs,
             steps_per_epoch=job.steps_per_epoch,
