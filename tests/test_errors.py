@@ -20,6 +20,7 @@ CODES = {
     "ExportError": 4,
     "RankFailed": 4,
     "BackendMissing": 5,
+    "PeersLost": 6,
     "Interrupted": 130,
 }
 

@@ -35,6 +35,12 @@ if deed == "fail" and rank == 1:
     print("planted failure", flush=True)
     child.kill()
     sys.exit(4)
+if deed == "tell":
+    child.kill()
+    end = {"rank": rank, "code": 2 if rank else 6, "text": "planted cause" if rank else "lost"}
+    with open(os.environ["TFOPT_ENDS_FILE"], "a") as file:
+        file.write(json.dumps(end) + "\\n")
+    sys.exit(end["code"])
 if deed == "die" and rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 if deed == "end":
@@ -96,14 +102,17 @@ def test_workers_know_each_other_and_only_the_first_one_speaks(
     assert capfd.readouterr().out == "I am 0\n"
 
 
-@pytest.mark.parametrize(("deed", "code"), [("fail", 4), ("die", 137)])
+@pytest.mark.parametrize(
+    ("deed", "code", "how"),
+    [("fail", 4, "ended with exit code 4"), ("die", 137, "was ended by signal 9 (SIGKILL)")],
+)
 def test_the_first_failure_ends_all(
-    deed: str, code: int, run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    deed: str, code: int, how: str, run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(deed) == code
     require_gone(tmp_path)
     told = capfd.readouterr().err
-    assert f"worker 1 ended with code {code}" in told
+    assert f"worker 1 {how}" in told
     assert ("planted failure" in told) == (deed == "fail")
 
 
@@ -153,18 +162,18 @@ def test_launchers_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commands_pass_words_on_untouched() -> None:
     words = ["run", "my recipe.yaml", "--set", "a.b=[1, 2]"]
     for launcher in ("horovodrun", "mpirun"):
-        plan = LaunchPlan(launcher, 3, {"a": 2, "b": 1}, words)  # type: ignore[arg-type]  # one of them
+        plan = LaunchPlan(launcher, 3, {"a": 2, "b": 1}, words, ssh_port=2222)  # type: ignore[arg-type]  # one of them
         command = launch._command(plan)
         assert command[-len(words) :] == words
         assert command[command.index("-np") + 1] == "3"
         assert command[command.index("-H") + 1] == "a:2,b:1"
+        assert "-p 2222" in " ".join(command[: -len(words)])
 
 
-def test_the_first_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(launch.STATUS, str(tmp_path / "status"))
-    for code in (0, 3, 4):
-        launch.report_status(code)
-    assert (tmp_path / "status").read_text() == "3"
+def test_the_cause_is_said_once(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("tell") == 2
+    told = capfd.readouterr().err
+    assert told == "error: planted cause\n"
 
 
 def test_the_verb(tfopt: Any) -> None:

@@ -15,7 +15,6 @@ import typer
 from tfopt import __version__
 from tfopt.cli_launch import PASS_ON, launch
 from tfopt.errors import ExitCode, TfoptError
-from tfopt.launch import report_status
 from tfopt.options import (
     AlphaOption,
     ConfigOption,
@@ -39,7 +38,8 @@ from tfopt.options import (
     WarmupOption,
 )
 from tfopt.process import quiet_tensorflow, terminable
-from tfopt.strategies.place import rank_words
+from tfopt.rank_ends import report_end
+from tfopt.strategies.place import rank_of, rank_words
 
 _DEBUG = "--debug"
 
@@ -58,7 +58,8 @@ app = typer.Typer(
     name="tfopt",
     help="Make Keras models small and fast, and prove it on the exported file.",
     epilog="Exit codes: 0 ok, 1 internal error, 2 bad input, 3 gate missed (files are written), "
-    "4 verification failed, 5 optional backend missing, 130 interrupted (resume with --resume). "
+    "4 verification failed, 5 optional backend missing, 6 another process of the run was lost, "
+    "130 interrupted (resume both with --resume). "
     "Add --debug to any command for the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
@@ -447,11 +448,13 @@ def _run_command(words: list[str]) -> int:
 
 
 def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
-    report_status(int(code))
+    text = f"{rank_words(os.environ)}{message}"
+    is_told = report_end(rank_of(os.environ), int(code), text)
     with suppress(BrokenPipeError):
         if show_traceback:
             traceback.print_exc()
-        print(f"error: {rank_words(os.environ)}{message}", file=sys.stderr, flush=True)
+        if not is_told:
+            print(f"error: {text}", file=sys.stderr, flush=True)
     return int(code)
 
 

@@ -11,7 +11,7 @@ from tfopt.errors import InputError
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": False}
 
 
-def launch(
+def launch(  # noqa: PLR0913  # options of a command
     context: typer.Context,
     processes: Annotated[int, typer.Option("-np", help="Processes in all.", show_default=False)],
     hosts: Annotated[
@@ -24,15 +24,24 @@ def launch(
     mpi: Annotated[  # noqa: FBT002  # an option of the command line
         bool, typer.Option("--mpi", help="Start with mpirun instead of horovodrun.")
     ] = False,
+    ssh_port: Annotated[
+        int | None, typer.Option("--ssh-port", "-p", help="Port of the hosts' ssh servers.")
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(help="Starts from the last checkpoint after a process was lost.")
+    ] = 0,
 ) -> None:
     """Run a command as several processes that train one model."""
-    from tfopt.launch import Launcher, plan_launch, run_together
+    from tfopt.launch import Launcher, plan_launch
+    from tfopt.restarts import run_with_restarts
 
     if mpi and kind == "multi_worker":
         raise InputError("--mpi is for --kind horovod.")
     launcher: Launcher = "mpirun" if mpi else "horovodrun"
     if kind == "multi_worker":
         launcher = "multi_worker"
-    plan = plan_launch(context.args, processes=processes, hosts=hosts, launcher=launcher)
-    if code := run_together(plan):
+    plan = plan_launch(
+        context.args, processes=processes, hosts=hosts, launcher=launcher, ssh_port=ssh_port
+    )
+    if code := run_with_restarts(plan, restarts):
         raise typer.Exit(code)

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     GATE_MISSED = 3
     VERIFICATION_FAILED = 4
     BACKEND_MISSING = 5
+    PEERS_LOST = 6
     INTERRUPTED = 130
 
 
@@ -88,6 +89,12 @@ class RankFailed(TfoptError):
     def __init__(self, message: str, *, exit_code: ExitCode = ExitCode.VERIFICATION_FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class PeersLost(TfoptError):
+    """Another process of the run has ended or is cut off; the run can be resumed."""
+
+    exit_code = ExitCode.PEERS_LOST
 
 
 class Interrupted(TfoptError):

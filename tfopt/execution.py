@@ -15,6 +15,7 @@ from tfopt.errors import Interrupted
 from tfopt.options import RunChoice
 from tfopt.process import quiet_tensorflow
 from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
+from tfopt.strategies.lifeline import guard_process
 from tfopt.strategies.place import choose_kind, find_place
 
 _RUNS = Path("runs")
@@ -35,6 +36,8 @@ def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
     # What contradicts the launcher or is wrong with the folder is said before TensorFlow loads.
     place = find_place(os.environ)
     choose_kind(recipe.strategy, place)
+    if place.is_launched:
+        guard_process()  # now, as its last words would go to the log later
     is_first = place.rank == 0
     folder = _folder_of(recipe, choice, is_first=is_first)
     if is_first:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import IO, Literal
 
 from tfopt.errors import BackendMissing, ExitCode, InputError, StorageError
+from tfopt.rank_ends import ENDS, read_cause
+from tfopt.reachable import require_reachable
 from tfopt.storage import named_errors
+from tfopt.strategies.horovodrun import how_it_ended
 
 Launcher = Literal["horovodrun", "mpirun", "multi_worker"]
-
-STATUS = "TFOPT_STATUS_FILE"
-"""Variable with the file into which the first process that fails writes its exit code:
-``horovodrun`` turns every code into 1."""
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 8.0
@@ -45,16 +44,23 @@ class LaunchPlan:
         processes: How many, ``>= 1``.
         hosts: Host name to the processes it can take.
         words: The command after ``tfopt``.
+        ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
     """
 
     launcher: Launcher
     processes: int
     hosts: Mapping[str, int]
     words: Sequence[str]
+    ssh_port: int | None = None
 
 
 def plan_launch(
-    words: Sequence[str], *, processes: int, hosts: str | None, launcher: Launcher
+    words: Sequence[str],
+    *,
+    processes: int,
+    hosts: str | None,
+    launcher: Launcher,
+    ssh_port: int | None = None,
 ) -> LaunchPlan:
     """Return what to start, checked before anything is.
 
@@ -63,10 +69,12 @@ def plan_launch(
         processes: How many processes.
         hosts: ``host:slots,host:slots``; None takes this machine.
         launcher: What starts them.
+        ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
 
     Raises:
-        InputError: If there is no command, a host is unknown, or they take too few.
-        BackendMissing: If the launcher is not installed.
+        InputError: If there is no command, a host is unknown or not reached by ssh, or they take
+            too few.
+        BackendMissing: If the launcher, or ssh for other hosts, is not installed.
     """
     if processes < 1:
         raise InputError(f"-np must be at least 1. Received: {processes}.")
@@ -87,32 +95,34 @@ def plan_launch(
         raise BackendMissing(f"Horovod is not installed. Build it with: {_INSTALL_HOROVOD}")
     if launcher == "mpirun" and shutil.which("mpirun") is None:
         raise BackendMissing(f"mpirun is not installed: {_INSTALL_MPI}")
-    return LaunchPlan(launcher, processes, taken, words)
+    require_reachable(taken, port=ssh_port)
+    return LaunchPlan(launcher, processes, taken, words, ssh_port)
 
 
 def run_together(plan: LaunchPlan) -> int:
-    """Run the processes to their end; return the exit code of the first one that failed.
+    """Run the processes to their end, and say why if one failed; return the exit code.
 
     When one ends with an error, the others have a few seconds to end by themselves, as they
     do when they fail for the same reason; then they are ended. The same happens on Ctrl-C.
+
+    Returns:
+        The code of the process that failed for a reason of its own; without one, that of the
+        process that was lost, as a shell gives it.
     """
     with tempfile.TemporaryDirectory(prefix="tfopt-launch-") as scratch:
-        status = Path(scratch) / "status"
-        environment = {**os.environ, STATUS: str(status)}
+        ends = Path(scratch) / "ends"
+        ends.touch()
+        environment = {**os.environ, ENDS: str(ends)}
         if plan.launcher == "multi_worker":
-            return _run_workers(plan, environment, Path(scratch))
-        code = _Group([_start(_command(plan), environment)]).wait()
-        with suppress(OSError, ValueError):
-            return int(status.read_text()) if code else 0
+            code = _run_workers(plan, environment, Path(scratch))
+        else:
+            code = _Group([_start(_command(plan), environment)]).wait()
+        cause = read_cause(ends) if code else None
+    # Horovod interrupts the others when one is lost; then that was said already.
+    if cause is None or cause.code == ExitCode.INTERRUPTED != code:
         return code
-
-
-def report_status(code: int) -> None:
-    """Tell ``tfopt launch`` the exit code of this process, if it is the first one that fails."""
-    path = os.environ.get(STATUS)
-    if code and path:
-        with suppress(OSError), open(path, "x") as file:
-            file.write(str(code))
+    sys.stderr.write(f"error: {cause.text}\n")
+    return cause.code if cause.is_cause else code
 
 
 def _command(plan: LaunchPlan) -> list[str]:
@@ -121,11 +131,27 @@ def _command(plan: LaunchPlan) -> list[str]:
     rank = [sys.executable, "-m", "tfopt", *plan.words]
     if plan.launcher == "horovodrun":
         # Gloo is in every build; horovodrun would take MPI wherever it finds it.
-        start = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
-        return [*start, "-np", number, "-H", hosts, *rank]
+        start = [sys.executable, "-m", "tfopt.strategies.horovodrun", "--gloo"]
+        port = [] if plan.ssh_port is None else ["-p", str(plan.ssh_port)]
+        return [*start, *port, "-np", number, "-H", hosts, *rank]
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    exported = ["-x", STATUS, *(["-x", "PYTHONPATH"] if "PYTHONPATH" in os.environ else [])]
-    return ["mpirun", *as_root, "-np", number, "-H", hosts, "--bind-to", "none", *exported, *rank]
+    port = []
+    if plan.ssh_port is not None:
+        port = ["--mca", "plm_rsh_args", f"-p {plan.ssh_port}"]
+    exported = ["-x", ENDS, *(["-x", "PYTHONPATH"] if "PYTHONPATH" in os.environ else [])]
+    return [
+        "mpirun",
+        *as_root,
+        *port,
+        "-np",
+        number,
+        "-H",
+        hosts,
+        "--bind-to",
+        "none",
+        *exported,
+        *rank,
+    ]
 
 
 def _run_workers(plan: LaunchPlan, environment: Mapping[str, str], scratch: Path) -> int:
@@ -145,11 +171,17 @@ def _run_workers(plan: LaunchPlan, environment: Mapping[str, str], scratch: Path
             started.append(_start(command, own, output))
         group = _Group(started)
         code = group.wait()
-    if group.first_failed:
-        lines = logs[group.first_failed].read_text(errors="replace").splitlines()
-        text = "\n".join(lines[-_SHOWN_LINES:])
-        sys.stderr.write(f"worker {group.first_failed} ended with code {code}:\n{text}\n")
+    lost = group.first_failed
+    if lost is not None and not _is_explained(Path(environment[ENDS])):
+        lines = logs[lost].read_text(errors="replace").splitlines() if lost else []
+        text = "".join(f"{line}\n" for line in lines[-_SHOWN_LINES:])
+        sys.stderr.write(f"worker {lost} {how_it_ended(code)}\n{text}")
     return code
+
+
+def _is_explained(ends: Path) -> bool:
+    cause = read_cause(ends)
+    return cause is not None and cause.is_cause
 
 
 class _Group:

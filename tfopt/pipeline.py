@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -45,9 +44,9 @@ from tfopt.results import (
 )
 from tfopt.run_dir import RunDir, check_run_dir, held_run_dir, open_run_dir
 from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
-from tfopt.strategies.alike import require_same
 from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
 from tfopt.strategies.place import find_place
+from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.teaching.lesson import check_lesson, make_lesson
 from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
@@ -115,10 +114,11 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     tf.config.experimental.enable_op_determinism()
     with ExitStack() as stack:
         stack.callback(strategy.close)
+        _require_one_recipe(strategy, recipe)
         _require_no_cache(strategy, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
-        _require_one_run(strategy, recipe, prepared)
+        _require_one_start(strategy, recipe, prepared)
         options = replace(options, output=strategy.from_chief(options.output))
         with agreed(strategy):
             directory = stack.enter_context(_run_folder(strategy, options, reporter))
@@ -143,18 +143,22 @@ def _require_no_cache(strategy: Strategy, recipe: Recipe) -> None:
         )
 
 
-def _require_one_run(strategy: Strategy, recipe: Recipe, prepared: Prepared) -> None:
-    """Raise unless all processes run the same recipe on the same rows with the same software."""
-    if strategy.size == 1:
-        return
-    versions = ", ".join(f"{name} {number}" for name, number in sorted(package_versions().items()))
-    facts = {
-        "set of versions": f"{versions}, Python {platform.python_version()}",
-        "recipe": recipe_sha256(recipe),
-        "training data": _data_key(recipe, prepared.data),
-        "untrained model": model_sha256(prepared.model),
-    }
-    require_same(strategy, facts)
+def _require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:
+    """Raise unless all processes have the same software and recipe; before they read data."""
+    if strategy.size > 1:
+        require_equal(strategy.gather, versions_here(), SAME_VERSIONS)
+        facts = {"recipe": recipe_sha256(recipe)}
+        require_equal(strategy.gather, facts, "All processes of a run need the same file.")
+
+
+def _require_one_start(strategy: Strategy, recipe: Recipe, prepared: Prepared) -> None:
+    """Raise unless all processes train the same model on the same rows."""
+    if strategy.size > 1:
+        facts = {
+            "training data": _data_key(recipe, prepared.data),
+            "untrained model": model_sha256(prepared.model),
+        }
+        require_equal(strategy.gather, facts, "All processes of a run need the same.")
 
 
 @contextmanager

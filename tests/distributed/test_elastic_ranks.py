@@ -40,5 +40,7 @@ def test_parts_of_unequal_size_weigh_as_many_rows(launch: Callable[..., tuple[in
 def test_a_host_with_another_version_is_named(launch: Callable[..., tuple[int, str]]) -> None:
     code, text = launch("horovodrun", PROGRAM, "--other-version")
     assert code != 0
-    assert re.search(r"error: Host \S+ has tf_keras 2.20.0 instead of 2.21\S* as on", text), text
+    assert re.search(
+        r"error: Rank 1 on host \S+ has tf_keras 2.20.0 instead of 2.21\S* as rank 0", text
+    ), text
     assert not results(text)

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ RECIPE = {
     "export": [{"litert": {"precision": "int8", "runs": 5}}],
     "gate": {"max_drop": -0.9},
 }
-MODULE = """
-import json, os
+# Long enough to be killed between two epochs.
+LONGER = ("train.epochs=4", "data.batch_size=10")
+MODULE = '''
+import json, os, signal, threading, time
 from tf_keras import Input, Sequential, layers
 
 
@@ -42,6 +44,20 @@ def small(input_shape, classes):
     return Sequential([*first, layers.Dense(classes, name="out")])
 
 
+def fragile(input_shape, classes):
+    """End one process by force in the middle of training, once."""
+    if rank() == int(os.environ["FRAGILE"]) and not os.path.exists("fallen"):
+        open("fallen", "w").close()
+        threading.Thread(target=fall, daemon=True).start()
+    return small(input_shape, classes)
+
+
+def fall():
+    while not os.path.exists("out/00-train/checkpoint.npz"):
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def broken(input_shape, classes):
     if rank() == 1:
         raise FileNotFoundError("planted on one host")
@@ -53,6 +69,17 @@ def other(input_shape, classes):
     if rank() == 1:
         model.layers[-1].bias.assign_add([1.0] * classes)
     return model
+'''
+# Runs in every process before anything else: what rank 1 finds on its host is planted.
+SITE = """
+import importlib.metadata, json, os
+
+task = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]
+if os.environ.get("HOROVOD_RANK", str(task["index"])) == "1" and "PLANTED" in os.environ:
+    os.chdir(os.environ["PLANTED"])
+    found = importlib.metadata.version
+    if "OLD" in os.environ:
+        importlib.metadata.version = lambda name: "0.1" if name == "tf_keras" else found(name)
 """
 
 
@@ -61,12 +88,18 @@ def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Run a command in a folder with recipe.yaml; return code and output."""
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (tmp_path / "sitecustomize.py").write_text(SITE)
 
-    def start(*words: Any) -> tuple[int, str]:
+    def start(*words: Any, **planted: str) -> tuple[int, str]:
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}:{tmp_path}",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                **planted,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,6 +115,24 @@ def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         return process.returncode, output
 
     return start
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[float]]:
+    """Train in this process alone, and return the logs of its epochs."""
+    from tfopt.config.load import load_recipe
+    from tfopt.console import make_reporter
+    from tfopt.pipeline import RunOptions, run_recipe
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "mine.py").write_text(MODULE)
+    trained = {name: RECIPE[name] for name in ("name", "seed", "data", "model", "train")}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(trained))
+    recipe = load_recipe(folder / "recipe.yaml", LONGER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        result = run_recipe(recipe, RunOptions(folder / "out"), make_reporter(quiet=True))
+    return result.stages[0].history
 
 
 def scores(text: str) -> list[str]:
@@ -139,4 +190,49 @@ def test_ranks_that_begin_with_other_models(run: Any) -> None:
     words = ("-m", "tfopt", "launch", "-np", "2", "--", "train", "recipe.yaml")
     code, output = run(*words, "--set", "model.builder=mine:other")
     assert code == 2, output
-    assert "Rank 1 has another untrained model than rank 0" in output
+    assert re.search(r"Rank 1 on host \S+ has untrained model \w+ instead of \w+ as rank 0", output)
+
+
+@pytest.mark.horovod
+@pytest.mark.parametrize(
+    ("kind", "planted", "named"),
+    [
+        ("horovod", {"PLANTED": "/"}, r"rank 1: .*recipe.yaml"),
+        ("multi_worker", {"PLANTED": "other"}, r"Rank 1 on host \S+ has recipe \w+ instead of"),
+        (
+            "horovod",
+            {"PLANTED": ".", "OLD": "1"},
+            r"Rank 1 on host \S+ has tf_keras 0.1 instead of 2",
+        ),
+    ],
+)
+def test_what_one_host_has_otherwise_is_said_once(
+    kind: str, planted: dict[str, str], named: str, run: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "seed": 2}))
+    words = ("-m", "tfopt", "launch", "-np", "2", "--kind", kind, "--", "train", "recipe.yaml")
+    code, output = run(*words, **planted)
+    assert code == 2, output
+    errors = [line for line in output.splitlines() if "error: " in line]
+    assert len(errors) == 1, output
+    assert re.search(named, errors[0]), output
+    assert "Traceback" not in output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.horovod
+@pytest.mark.parametrize(("kind", "rank"), [("horovod", 1), ("multi_worker", 0)])
+def test_a_killed_process_costs_a_restart_and_no_accuracy(
+    kind: str, rank: int, run: Any, tmp_path: Path, undisturbed: Mapping[str, list[float]]
+) -> None:
+    words = ("-m", "tfopt", "launch", "-np", "2", "--kind", kind, "--restarts", "1", "--")
+    changed = [word for one in ("model.builder=mine:fragile", *LONGER) for word in ("--set", one)]
+    code, output = run(*words, "train", "recipe.yaml", *changed, "-o", "out", FRAGILE=str(rank))
+    assert code == 0, output
+    assert "ended by signal 9 (SIGKILL)" in output
+    assert "Start 1 of 1 again" in output
+    assert "resumed after epoch" in output
+    (stage,) = json.loads((tmp_path / "out" / "results.json").read_text())["stages"]
+    for name in ("loss", "val_loss", "val_accuracy"):
+        assert stage["history"][name] == pytest.approx(undisturbed[name], rel=1e-5)

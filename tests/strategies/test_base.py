@@ -12,7 +12,7 @@ from tfopt.config.strategy import Strategy as Settings
 from tfopt.config.strategy import StrategyKind
 from tfopt.errors import DataError, ExitCode, InputError, RankFailed, VerificationError
 from tfopt.registry import resolve
-from tfopt.strategies.alike import require_alike, require_same
+from tfopt.strategies.alike import require_alike
 from tfopt.strategies.base import STRATEGIES, agreed, is_chief, open_strategy
 from tfopt.strategies.place import Place
 from tfopt.strategies.single import Single
@@ -64,12 +64,6 @@ def test_weights_that_differ_are_named() -> None:
     planted = Second(lambda own: [own[0], [b"other"]])
     with pytest.raises(VerificationError, match=r"2 replicas.*after step 1: weight 'two' differs"):
         require_alike(planted, variables, when="after step 1")
-
-
-def test_processes_that_found_something_else() -> None:
-    require_same(Second(lambda own: own), {"recipe": "a"})
-    with pytest.raises(InputError, match="Rank 1 has another recipe than rank 0: 'a' instead of"):
-        require_same(Second(lambda own: {"recipe": "b"}), {"recipe": "a"})
 
 
 def test_too_many_devices_for_a_running_tensorflow() -> None:

@@ -39,7 +39,8 @@ def test_a_build_for_another_tensorflow_is_named(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.horovod
 def test_gloo_alone_under_mpirun_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(horovod_check.library(), "mpi_built", lambda: False)
-    monkeypatch.delenv("HOROVOD_SIZE", raising=False)
+    monkeypatch.delenv("HOROVOD_RANK", raising=False)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(BackendMissing, match="without MPI, and mpirun started 2 processes"):
         horovod_check.describe_build()

@@ -1,39 +1,31 @@
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tfopt.errors import BackendMissing
 from tfopt.strategies import horovod_door
+from tfopt.strategies.place import Place
 
-VARIABLES = ("HOROVOD_SIZE", "HOROVOD_ELASTIC", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+VARIABLES = ("HOROVOD_SIZE", "HOROVOD_RANK", "HOROVOD_ELASTIC", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
 
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, "SLURM_STEP_NUM_TASKS"):
+    for name in (*VARIABLES, "SLURM_STEP_NUM_TASKS", "TF_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(
-    ("environment", "launcher", "size"),
-    [
-        ({}, None, 1),
-        ({"HOROVOD_SIZE": "2"}, "horovodrun", 2),
-        ({"HOROVOD_ELASTIC": "1"}, "horovodrun", 1),
-        ({"OMPI_COMM_WORLD_SIZE": "4"}, "mpirun", 4),
-        ({"PMI_SIZE": "3"}, "mpiexec", 3),
-        ({"SLURM_STEP_NUM_TASKS": "8"}, "srun", 8),
-        ({"SLURM_STEP_NUM_TASKS": "1"}, None, 1),
-        ({"OMPI_COMM_WORLD_SIZE": "many"}, None, 1),
-    ],
-)
-def test_the_launcher_is_known(environment: dict[str, str], launcher: Any, size: int) -> None:
-    assert horovod_door.is_launched_by(environment) == launcher
-    assert horovod_door.launched_size(environment) == size
+def test_a_cluster_of_tensorflow_is_not_horovods(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert horovod_door.launched() == Place()
+    monkeypatch.setenv("HOROVOD_ELASTIC", "1")
+    assert horovod_door.launched().is_launched
+    assert horovod_door.is_elastic()
 
 
 def test_without_horovod_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +50,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, *, mpi: bool, size: int) -> None:
 
 def test_gloo_alone_under_mpirun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, mpi=False, size=1)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(BackendMissing, match="mpirun started 2 processes, .* without MPI"):
         horovod_door.hvd()
@@ -65,6 +58,7 @@ def test_gloo_alone_under_mpirun_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_another_mpi_than_the_launchers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, mpi=True, size=1)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(BackendMissing, match=r"2 processes, and Horovod sees 1 rank"):
         horovod_door.hvd()
@@ -72,5 +66,6 @@ def test_another_mpi_than_the_launchers_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_ranks_that_fit_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, mpi=True, size=2)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     assert horovod_door.hvd().size() == 2

@@ -5,37 +5,33 @@ import json
 import pytest
 
 from tfopt.errors import InputError
-from tfopt.strategies.versions import (
-    PACKAGES,
-    require_equal,
-    require_equal_versions,
-    versions_here,
-)
+from tfopt.strategies.versions import PACKAGES, SAME_VERSIONS, require_equal, versions_here
 
 
 def test_equal_versions_pass() -> None:
-    require_equal_versions(lambda text: [text, text])
+    require_equal(lambda text: [text, text], versions_here(), SAME_VERSIONS)
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "python", "tfopt"])
 def test_another_version_names_host_package_and_both_versions(package: str) -> None:
     chief = json.dumps(["alpha", versions_here() | {package: "0.0.1"}])
     own = versions_here()[package]
-    with pytest.raises(InputError, match=rf"Host \S+ has {package} {own} instead of 0.0.1 as on a"):
-        require_equal_versions(lambda text: [chief, text])
+    named = rf"Rank 1 on host \S+ has {package} {own} instead of 0.0.1 as rank 0 on alpha. Install"
+    for rank in (None, 1):
+        with pytest.raises(InputError, match=named):
+            require_equal(lambda text: [chief, text], versions_here(), SAME_VERSIONS, rank=rank)
 
 
-def test_other_facts_are_named() -> None:
-    chief = json.dumps(["alpha", {"rows": "50", "seed": "1"}])
-    with pytest.raises(
-        InputError, match=r"Host \S+ has rows 40 instead of 50 as on alpha. Look up"
-    ):
-        require_equal(lambda text: [chief, text], {"rows": "40", "seed": "1"}, "Look up.")
+def test_of_an_elastic_job_only_the_rank_that_differs_ends() -> None:
+    other = json.dumps(["beta", {"rows": "50"}])
+    require_equal(lambda text: [text, other], {"rows": "40"}, "Look up.", rank=0)
+    with pytest.raises(InputError, match="Rank 1 on host beta has rows 50 instead of 40 as rank 0"):
+        require_equal(lambda text: [text, other], {"rows": "40"}, "Look up.")
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     chief = json.dumps(["alpha", versions_here()])
     monkeypatch.setattr("tfopt.strategies.versions.PACKAGES", ("no-such-package",))
     with pytest.raises(InputError, match="tensorflow None instead of 2"):
-        require_equal_versions(lambda text: [chief, text])
+        require_equal(lambda text: [chief, text], versions_here(), SAME_VERSIONS)
     assert versions_here()["no-such-package"] == "not installed"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfopt.errors import InputError, VerificationError
+from tfopt.errors import VerificationError
 from tfopt.strategies.base import Strategy
 
 _DIGEST_BYTES = 8
-_SHOWN = 200
 
 
 def require_alike(strategy: Strategy, variables: Sequence[Any], *, when: str) -> None:
@@ -43,30 +42,6 @@ def require_alike(strategy: Strategy, variables: Sequence[Any], *, when: str) ->
             )
 
 
-def require_same(strategy: Strategy, facts: Mapping[str, str]) -> None:
-    """Raise unless every process has found the same.
-
-    Args:
-        strategy: The run's strategy.
-        facts: What was looked at, in words, to what was found.
-
-    Raises:
-        InputError: With the first process that found something else, and what.
-    """
-    found = strategy.gather(dict(facts))
-    for rank, other in enumerate(found):
-        for what, value in found[0].items():
-            if other.get(what) != value:
-                raise InputError(
-                    f"Rank {rank} has another {what} than rank 0: {_short(other.get(what))} "
-                    f"instead of {_short(value)}. All processes of a run need the same."
-                )
-
-
 def _digest(variable: Any) -> bytes:
     content = np.ascontiguousarray(variable.numpy())
     return hashlib.blake2b(content.tobytes(), digest_size=_DIGEST_BYTES).digest()
-
-
-def _short(value: str | None) -> str:
-    return repr(value)[:_SHOWN]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import ExitCode, RankFailed, TfoptError
 from tfopt.registry import resolve
+from tfopt.strategies.lifeline import guard_process
 from tfopt.strategies.place import Place, choose_kind
 
 STRATEGIES: Mapping[str, str] = {
@@ -111,6 +112,8 @@ def open_strategy(settings: Settings, place: Place) -> Strategy:
         BackendMissing: If a package is not installed.
     """
     kind = choose_kind(settings, place)
+    if place.is_launched:
+        guard_process()
     strategy: Strategy = resolve(STRATEGIES, "strategy", kind)(settings, place)
     return strategy
 

@@ -8,7 +8,6 @@ a collective is a lost peer, which is bounded by progress, and every other error
 from __future__ import annotations
 
 import math
-import re
 import socket
 import time
 from dataclasses import dataclass, field
@@ -30,21 +29,14 @@ from tfopt.strategies.elastic_terms import (
     require_rows_for_all,
     require_valid,
 )
-from tfopt.strategies.horovod_door import is_elastic, is_launched_by, library
+from tfopt.strategies.horovod_door import is_elastic, launched, library
 from tfopt.strategies.lifeline import guard_process
 from tfopt.strategies.membership import enter, hosts_changed, leave
 from tfopt.strategies.optimizer import DistributedOptimizer
+from tfopt.strategies.peers import LOST, reason
 from tfopt.strategies.stream import rows_at, share_of
-from tfopt.strategies.versions import require_equal, require_equal_versions
+from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
 
-# What TensorFlow raises when a collective fails; the text tells how, and differs by transport.
-_LOST = (
-    tf.errors.UnknownError,
-    tf.errors.AbortedError,
-    tf.errors.UnavailableError,
-    tf.errors.CancelledError,
-    tf.errors.FailedPreconditionError,
-)
 _TRIES_WITHOUT_PROGRESS = 3
 
 
@@ -105,7 +97,7 @@ class _Run:
                 return self._finish()
             except _HostsChanged:
                 noticed = ("hosts changed", self.step, time.monotonic())
-            except _LOST as error:
+            except LOST as error:
                 committed = -1 if self.commit is None else self.commit.step
                 tries, best = (0 if committed > best else tries + 1), committed
                 self._require_hope(error, tries)
@@ -115,7 +107,7 @@ class _Run:
     def _prepare(self) -> None:
         """Check and complete what is given, before the ranks meet."""
         require_valid(self.settings)
-        if is_launched_by() is not None:
+        if launched().is_launched:
             guard_process()  # a program of its own may be stopped and go on (Ctrl-Z, fg)
         _make_average(self.model.optimizer)
         self.model.optimizer.build(self.model.trainable_variables)
@@ -135,9 +127,10 @@ class _Run:
         self._restore()
         everyone = agreement.gather(np.array([not is_new, self.step, self.position], np.int64))
         if not all(one[0] for one in everyone):
-            require_equal_versions(_gather_text)
+            # Only ranks that differ raise, so the others go on without them.
+            require_equal(_gather_text, versions_here(), SAME_VERSIONS, rank=library().rank())
             advice = "Every rank must call fit_elastic with the same arguments and data."
-            require_equal(_gather_text, self._arguments(), advice)
+            require_equal(_gather_text, self._arguments(), advice, rank=library().rank())
         # What a new process reads from a disk may be of another time than those who train.
         root = max(range(len(everyone)), key=lambda rank: (*everyone[rank][:2], -rank))
         agreement.broadcast(self._variables(), root=root)
@@ -213,20 +206,20 @@ class _Run:
             raise TrainingError(f"Training ended after {self.step} of {self.settings.steps} steps.")
         return ElasticResult(self.step, self.loss, library().rank(), self.size, tuple(self.changes))
 
-    def _require_hope(self, error: Exception, tries: int) -> None:
+    def _require_hope(self, error: tf.errors.OpError, tries: int) -> None:
         where = f"Rank on {socket.gethostname()} lost its peers after step {self.step}"
-        reason = _reason(error)
+        told = reason(error)
         if not is_elastic():
             place = "the beginning" if self.file is None else f"{self.file.path}"
             raise TrainingError(
-                f"{where}, and the job is not elastic: {reason} Start it again, and it goes on "
+                f"{where}, and the job is not elastic: {told} Start it again, and it goes on "
                 f"from {place}; with --min-num-proc and --host-discovery-script, horovodrun starts "
                 "a job that goes on without them."
             ) from error
         if tries >= _TRIES_WITHOUT_PROGRESS:
             raise TrainingError(
                 f"{where} for the {tries + 1}th time without a commit in between. The last error: "
-                f"{reason}"
+                f"{told}"
             ) from error
 
     def _scale_rate(self) -> None:
@@ -249,14 +242,6 @@ class _Run:
         for variable, value in zip(self._variables(), self.commit.values, strict=True):
             variable.assign(value)
         self.step, self.position = self.commit.step, self.commit.position
-
-
-def _reason(error: Exception) -> str:
-    """Return the sentence of an error of TensorFlow that tells most."""
-    text = re.sub(r"\{\{.*?\}\}", "", str(error))  # names of graph nodes
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = next((line for line in lines if line.startswith("Horovod has")), lines[0])
-    return told.partition(". ")[0].rstrip(".")[:300] + "."
 
 
 def _make_average(optimizer: Any) -> None:

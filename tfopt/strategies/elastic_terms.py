@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from tfopt.errors import InputError
+from tfopt.strategies.lifeline import LOST_SECONDS
 from tfopt.strategies.stream import Rows
 
 Scaling: TypeAlias = Literal["none", "linear", "sqrt"]
@@ -36,7 +37,7 @@ class Elastic:
     commit_every_steps: int = 10
     seed: int = 0
     learning_rate_scaling: Scaling = "none"
-    lost_seconds: int = 8
+    lost_seconds: int = LOST_SECONDS
     checkpoint: Path | None = None
 
 

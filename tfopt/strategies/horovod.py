@@ -11,9 +11,13 @@ import tensorflow as tf
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.strategies.agreement import mean_of_state
 from tfopt.strategies.horovod_door import hvd
+from tfopt.strategies.lifeline import LOST_SECONDS, watch_peers
 from tfopt.strategies.optimizer import DistributedOptimizer
+from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
 from tfopt.strategies.single import Single
+
+_WAITING = "waiting for all"
 
 
 class Horovod(Single):
@@ -41,32 +45,37 @@ class Horovod(Single):
             return dict(values)
         names = sorted(values)
         own = tf.constant([values[name] for name in names], tf.float64)
-        mean = self._horovod.allreduce(own, op=self._horovod.Average, name="tfopt.logs").numpy()
         # Numbers that are equal already, such as those of all validation rows, stay as they are.
-        low, high = (
-            self._horovod.allreduce(own, op=op, name=f"tfopt.logs.{number}").numpy()
-            for number, op in enumerate((self._horovod.Min, self._horovod.Max))
-        )
+        with named_loss("averaging the logs of an epoch"):
+            mean, low, high = (
+                self._horovod.allreduce(own, op=op, name=f"tfopt.logs.{number}").numpy()
+                for number, op in enumerate(
+                    (self._horovod.Average, self._horovod.Min, self._horovod.Max)
+                )
+            )
         kept = np.where(low == high, own.numpy(), mean)
         return dict(zip(names, kept.tolist(), strict=True))
 
     def settle(self, variables: Sequence[Any]) -> None:
         """Give all processes the mean of batch statistics, and the widest of ranges."""
         if self.size > 1:
-            mean_of_state(variables)
+            with named_loss("averaging statistics"):
+                mean_of_state(variables)
 
     def gather(self, value: Any) -> list[Any]:
         """Return what each process gave."""
         if self.size == 1:
             return [value]
-        found: Sequence[Any] = self._horovod.allgather_object(value, name="tfopt.gather")
+        with named_loss(_WAITING):
+            found: Sequence[Any] = self._horovod.allgather_object(value, name="tfopt.gather")
         return list(found)
 
     def from_chief(self, value: Any) -> Any:
         """Return the chief's value."""
         if self.size == 1:
             return value
-        return self._horovod.broadcast_object(value, root_rank=0, name="tfopt.from_chief")
+        with named_loss(_WAITING):
+            return self._horovod.broadcast_object(value, root_rank=0, name="tfopt.from_chief")
 
 
 def open_horovod(settings: Settings, place: Place) -> Horovod:
@@ -75,4 +84,7 @@ def open_horovod(settings: Settings, place: Place) -> Horovod:
     Raises:
         BackendMissing: If Horovod is missing, or does not know its launcher.
     """
-    return Horovod(hvd())
+    horovod = hvd()
+    if horovod.size() > 1:
+        watch_peers(LOST_SECONDS)
+    return Horovod(horovod)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tfopt.errors import BackendMissing, VerificationError
-from tfopt.strategies.horovod_door import INSTALL, is_launched_by, launched_size, library
+from tfopt.strategies.horovod_door import INSTALL, launched, library
 
 _PROGRAM = (
     "import json, tensorflow as tf, horovod.tensorflow as hvd\n"
@@ -42,10 +42,10 @@ def describe_build() -> str:
             f"Build it again: {INSTALL} --force"
         )
     controllers = [name for name in ("gloo", "mpi") if getattr(horovod, f"{name}_built")()]
-    launcher = is_launched_by()
-    if launcher not in (None, "horovodrun") and "mpi" not in controllers:
+    place = launched()
+    if place.size > 1 and place.launcher != "horovodrun" and "mpi" not in controllers:
         raise BackendMissing(
-            f"built without MPI, and {launcher} started {launched_size()} processes: each is rank "
+            f"built without MPI, and {place.launcher} started {place.size} processes: each is rank "
             f"0 of 1. Use horovodrun, or {INSTALL} --mpi"
         )
     on_gpus = "NCCL on GPUs" if horovod.nccl_built() else "no NCCL"

@@ -8,28 +8,23 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from tfopt.errors import BackendMissing
+from tfopt.strategies.place import Place, find_place
 
 INSTALL = "scripts/install_horovod.sh"
 
-# What each launcher tells its processes about their number.
-_SIZES = {
-    "horovodrun": "HOROVOD_SIZE",
-    "mpirun": "OMPI_COMM_WORLD_SIZE",
-    "mpiexec": "PMI_SIZE",
-    "srun": "SLURM_STEP_NUM_TASKS",
-}
+# Within which a starting rank must arrive, after importing TensorFlow on a busy machine. Gloo's
+# own 30 s end in std::terminate on the ranks that wait.
+_ARRIVAL, _ARRIVAL_SECONDS = "HOROVOD_GLOO_TIMEOUT_SECONDS", "120"
 
 __all__ = [
     "INSTALL",
     "hvd",
     "is_elastic",
     "is_installed",
-    "is_launched_by",
-    "launched_size",
+    "launched",
     "library",
 ]
 
@@ -41,37 +36,17 @@ def is_installed() -> bool:
 
 def is_elastic() -> bool:
     """Return whether the number of ranks may change while this process lives."""
-    return os.environ.get("HOROVOD_ELASTIC") == "1"
+    return launched().is_elastic
 
 
-def is_launched_by(environment: Mapping[str, str] | None = None) -> str | None:
-    """Return which launcher started this process as one of several, or None.
+def launched() -> Place:
+    """Return where this process stands among those of a launcher of Horovod's ranks.
 
-    Args:
-        environment: Environment variables; None: those of this process.
-
-    Returns:
-        ``horovodrun``, ``mpirun``, ``mpiexec`` or ``srun``. ``horovodrun --mpi`` runs ``mpirun``.
-
-    Example:
-        >>> is_launched_by({"OMPI_COMM_WORLD_SIZE": "4"})
-        'mpirun'
+    Raises:
+        InputError: If a launcher's variable does not say what it should.
     """
-    found = os.environ if environment is None else environment
-    if found.get("HOROVOD_ELASTIC") == "1":
-        return "horovodrun"
-    return next((name for name, variable in _SIZES.items() if _number(found, variable) > 1), None)
-
-
-def launched_size(environment: Mapping[str, str] | None = None) -> int:
-    """Return how many processes the launcher says there are; 1 without one.
-
-    Args:
-        environment: Environment variables; None: those of this process.
-    """
-    found = os.environ if environment is None else environment
-    launcher = is_launched_by(found)
-    return 1 if launcher is None else _number(found, _SIZES[launcher])
+    place = find_place(os.environ)
+    return place if place.kind == "horovod" else Place()
 
 
 def library() -> Any:
@@ -105,22 +80,24 @@ def hvd() -> Any:
             without MPI and started by ``mpirun``, each process believes that it is rank 0 of 1.
     """
     horovod = library()
-    launcher = is_launched_by()
-    if launcher not in (None, "horovodrun") and not horovod.mpi_built():
+    place = launched()
+    started = f"{place.launcher} started {place.size} processes"
+    if place.size > 1 and place.launcher != "horovodrun" and not horovod.mpi_built():
         raise BackendMissing(
-            f"{launcher} started {launched_size()} processes, and this Horovod was built without "
+            f"{started}, and this Horovod was built without "
             "MPI: each of them would be rank 0 of 1 and train alone. Start them with horovodrun, "
             f"or build MPI in: {INSTALL} --mpi (Debian: apt-get install openmpi-bin "
             "libopenmpi-dev)."
         )
     if not horovod.is_initialized():
-        if launcher is None:
-            _begin_alone(horovod)
-        else:
+        if place.is_launched:
+            os.environ.setdefault(_ARRIVAL, _ARRIVAL_SECONDS)
             horovod.init()
-    if not is_elastic() and horovod.size() != launched_size():
+        else:
+            _begin_alone(horovod)
+    if not place.is_elastic and horovod.size() != place.size:
         raise BackendMissing(
-            f"{launcher} started {launched_size()} processes, and Horovod sees {horovod.size()} "
+            f"{started}, and Horovod sees {horovod.size()} "
             "rank(s). Its MPI is another one than the launcher's; start them with horovodrun, or "
             f"build against the MPI in use: {INSTALL} --mpi --force"
         )
@@ -140,8 +117,3 @@ def _begin_alone(horovod: Any) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _number(environment: Mapping[str, str], variable: str) -> int:
-    text = environment.get(variable, "")
-    return int(text) if text.isdecimal() else 1

@@ -21,6 +21,9 @@ from tfopt.strategies import watchdog
 STOPPED_SECONDS = 3.0
 """How long a rank may be stopped by a signal before it is ended."""
 
+LOST_SECONDS = 8
+"""How long a peer may be silent if not said otherwise."""
+
 _KEEPALIVE_SECONDS = 2
 _ADDRESS, _PORT = "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT"
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from tfopt.strategies import agreement
-from tfopt.strategies.horovod_door import is_elastic, library
+from tfopt.strategies.horovod_door import hvd, is_elastic, library
 from tfopt.strategies.lifeline import require_launcher, watch_peers
 
-# Within which a starting rank must arrive, after importing TensorFlow on a busy machine.
-_ARRIVAL_SECONDS = "120"
-_ARRIVAL = "HOROVOD_GLOO_TIMEOUT_SECONDS"
 _LAUNCHER_SECONDS = 5.0
 
 
@@ -42,11 +38,9 @@ def enter(lost_seconds: int) -> None:
     Args:
         lost_seconds: How long a peer may be silent, in seconds.
     """
-    horovod = library()
-    os.environ.setdefault(_ARRIVAL, _ARRIVAL_SECONDS)
-    if not horovod.is_initialized():
+    if not library().is_initialized():
         _news.take()  # the ranks that meet now are what it was about
-        horovod.init()
+    hvd()
     if is_elastic():
         from horovod.common.elastic import notification_manager
 

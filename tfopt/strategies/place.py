@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfopt.config.strategy import Strategy
 from tfopt.errors import InputError
 
 _HOROVOD = ("HOROVOD_RANK", "HOROVOD_SIZE")
-_MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+_ELASTIC = "HOROVOD_ELASTIC"
+_MPI = (
+    ("mpirun", ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")),
+    ("mpiexec", ("PMI_RANK", "PMI_SIZE")),
+)
 _SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 _CLUSTER = "TF_CONFIG"
 
@@ -22,12 +26,21 @@ class Place:
     Attributes:
         rank: Its number, from 0.
         size: Number of processes.
-        launcher: What started them: ``horovodrun``, ``mpirun``, ``srun``, ``TF_CONFIG``, or empty.
+        launcher: What started them: ``horovodrun``, ``mpirun`` (also for ``horovodrun --mpi``),
+            ``mpiexec``, ``srun``, ``TF_CONFIG``, or empty.
+        is_elastic: Whether rank and size may change while the process lives; they are those
+            that it was started with.
     """
 
     rank: int = 0
     size: int = 1
     launcher: str = ""
+    is_elastic: bool = False
+
+    @property
+    def is_launched(self) -> bool:
+        """Return whether this process has others beside it, or may get some."""
+        return self.size > 1 or self.is_elastic
 
     @property
     def kind(self) -> str:
@@ -46,8 +59,12 @@ def find_place(environment: Mapping[str, str]) -> Place:
     Raises:
         InputError: If a variable does not say what it should.
     """
-    pairs = [("horovodrun", _HOROVOD), *(("mpirun", pair) for pair in _MPI)]
-    for launcher, (rank, size) in pairs:
+    if environment.get(_ELASTIC) == "1":
+        found = [
+            environment.get(name, default) for name, default in zip(_HOROVOD, "01", strict=True)
+        ]
+        return replace(_place("horovodrun", *found), is_elastic=True)
+    for launcher, (rank, size) in (("horovodrun", _HOROVOD), *_MPI):
         if rank in environment:
             return _place(launcher, environment[rank], environment.get(size, "1"))
     # A batch script of Slurm, and a single task, have these variables too.
@@ -65,11 +82,16 @@ def rank_words(environment: Mapping[str, str]) -> str:
         >>> rank_words({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"})
         'rank 1: '
     """
-    try:
-        rank = find_place(environment).rank
-    except InputError:
-        return ""
+    rank = rank_of(environment)
     return f"rank {rank}: " if rank else ""
+
+
+def rank_of(environment: Mapping[str, str]) -> int:
+    """Return the number of this process, or 0 where its variables do not say it."""
+    try:
+        return find_place(environment).rank
+    except InputError:
+        return 0
 
 
 def choose_kind(settings: Strategy, place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +14,9 @@ import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import InputError
+from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
+from tfopt.strategies.ports import require_own_port
 
 
 class Distributed:
@@ -109,8 +112,9 @@ class Distributed:
             is_first = context.replica_id_in_sync_group % self.local_replicas == 0
             return tf.constant(values if is_first else np.zeros_like(values))
 
-        per_replica = self._native.experimental_distribute_values_from_function(own)
-        total = self._native.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+        with named_loss("waiting for all"):
+            per_replica = self._native.experimental_distribute_values_from_function(own)
+            total = self._native.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
         found: npt.NDArray[np.int32] = total.numpy()
         return found
 
@@ -144,6 +148,7 @@ def open_multi_worker(settings: Settings, place: Place) -> Distributed:
     Raises:
         InputError: If this worker's address cannot be listened on.
     """
+    require_own_port(os.environ)
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
     )

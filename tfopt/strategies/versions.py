@@ -14,6 +14,10 @@ from tfopt.errors import InputError
 PACKAGES = ("tensorflow", "tf_keras", "keras", "horovod", "numpy", "tensorflow-model-optimization")
 """What decides how a step is computed, or what ranks send each other."""
 
+SAME_VERSIONS = "Install the same versions on all hosts."
+
+_SHOWN = 40
+
 
 def versions_here() -> dict[str, str]:
     """Return the versions of Python, tfopt and ``PACKAGES`` in this process."""
@@ -26,42 +30,41 @@ def versions_here() -> dict[str, str]:
     return found
 
 
-def require_equal_versions(gather: Callable[[str], list[str]]) -> None:
-    """Raise on every rank whose versions are not those of rank 0; collective.
-
-    Other versions are not caught by Horovod: ranks train on with optimizers that differ, or
-    wait for a collective that the other version does not make.
-
-    Args:
-        gather: Returns the text that each rank gave, by rank.
-
-    Raises:
-        InputError: Naming this rank's host, the packages and both versions.
-    """
-    require_equal(gather, versions_here(), "Install the same versions on all hosts.")
-
-
 def require_equal(
-    gather: Callable[[str], list[str]], facts: Mapping[str, str], advice: str
+    gather: Callable[[str], list[str]],
+    facts: Mapping[str, str],
+    advice: str,
+    *,
+    rank: int | None = None,
 ) -> None:
-    """Raise on every rank that knows something else than rank 0; collective.
+    """Raise if a rank knows something else than rank 0; collective.
 
-    Only those ranks raise, so in an elastic job the others go on without them.
+    Other versions are not caught by Horovod or TensorFlow: ranks train on with optimizers that
+    differ, or wait for a collective that the other version does not make.
 
     Args:
         gather: Returns the text that each rank gave, by rank.
         facts: What is compared, by name.
         advice: What to do, for the message.
+        rank: Raise only if it is this one that differs; None: whichever it is.
 
     Raises:
-        InputError: Naming this rank's host, and what differs.
+        InputError: Naming the rank's host, what differs, and both values.
     """
-    host = socket.gethostname()
-    chief, expected = json.loads(gather(json.dumps([host, dict(facts)]))[0])
-    wrong = [
-        f"{name} {facts.get(name)} instead of {value}"
-        for name, value in expected.items()
-        if facts.get(name) != value
-    ]
-    if wrong:
-        raise InputError(f"Host {host} has {', '.join(wrong)} as on {chief}. {advice}")
+    found = [json.loads(text) for text in gather(json.dumps([socket.gethostname(), dict(facts)]))]
+    chief, expected = found[0]
+    for number, (host, own) in enumerate(found):
+        wrong = [
+            f"{name} {_short(own.get(name))} instead of {_short(value)}"
+            for name, value in expected.items()
+            if own.get(name) != value
+        ]
+        if wrong and rank in (None, number):
+            raise InputError(
+                f"Rank {number} on host {host} has {', '.join(wrong)} as rank 0 on {chief}. "
+                f"{advice}"
+            )
+
+
+def _short(value: str | None) -> str:
+    return str(value)[:_SHOWN]

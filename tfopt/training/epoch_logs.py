@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfopt.errors import StorageError
-from tfopt.training.reason import reason_of
+from tfopt.strategies.reason import reason_of
 
 
 class EpochLogs:

@@ -14,9 +14,11 @@ from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.console import Reporter
 from tfopt.data.share import Share
 from tfopt.data.split import Split
-from tfopt.errors import ModelError, RecipeError, TrainingError
+from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.legacy_keras import Model, keras
 from tfopt.strategies.base import Strategy, agreed
+from tfopt.strategies.peers import LOST, reason
+from tfopt.strategies.reason import reason_of
 from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import CheckpointFile
 from tfopt.training.epoch_logs import EpochLogs
@@ -24,7 +26,6 @@ from tfopt.training.evaluate import EVALUATION_BATCH
 from tfopt.training.keeper import Keeper
 from tfopt.training.optimizers import make_optimizer
 from tfopt.training.rates import VariableRate
-from tfopt.training.reason import reason_of
 from tfopt.training.task import Task
 
 
@@ -234,15 +235,15 @@ def _named_errors(keeper: Keeper, *, processes: int) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
+        epoch = keeper.progress.epochs_done + 1
+        text = f"A training step failed in epoch {epoch}"
+        if processes > 1 and isinstance(error, LOST):
+            raise PeersLost(
+                f"{text}: {reason(error)} Another of the {processes} processes has probably ended: "
+                "its error, or its log in the run folder under ranks/, says why. Go on with the "
+                "same command and --resume, or let tfopt launch --restarts do it."
+            ) from error
         hint = ""
         if isinstance(error, tf.errors.ResourceExhaustedError):
             hint = " The machine is out of memory; lower data.batch_size."
-        elif processes > 1:
-            hint = (
-                f" If another of the {processes} processes ended, its error, or its log in the "
-                "run folder under ranks/, says why."
-            )
-        epoch = keeper.progress.epochs_done + 1
-        raise TrainingError(
-            f"A training step failed in epoch {epoch}: {reason_of(error)}.{hint}"
-        ) from error
+        raise TrainingError(f"{text}: {reason_of(error)}.{hint}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from tfopt.training.reason import reason_of
+from tfopt.strategies.reason import reason_of
 
 
 @pytest.mark.parametrize(
