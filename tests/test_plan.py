@@ -222,3 +222,19 @@ def test_random_weights_of_a_transformer_are_told(tmp_path: Path) -> None:
 def test_a_wrong_pattern_stops_the_plan() -> None:
     with pytest.raises(InputError, match=r"transfer\.freeze: the pattern 'dense'.*'dense2'\?"):
         planned(train={"epochs": 2, "transfer": {"freeze": "dense"}})
+
+
+def test_what_each_process_reads_is_said(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "piped.py").write_text(
+        "import numpy as np, tensorflow as tf\n"
+        "def rows():\n"
+        "    x = np.random.default_rng(0).random((40, 8, 8, 1), np.float32)\n"
+        "    return tf.data.Dataset.from_tensor_slices((x, np.arange(40) % 4)).batch(8)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    strategy = {"kind": "mirrored", "devices": 2}
+    text = text_of(planned(strategy=strategy))
+    assert "each batch of 64 rows is divided among 2 devices; each process reads and aug" in text
+    piped = {"source": "piped:rows", "batch_size": 8, "cache": "never"}
+    text = text_of(planned(strategy=strategy, data=piped))
+    assert "each process runs the whole tf.data pipeline and keeps its own rows" in text

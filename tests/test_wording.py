@@ -12,6 +12,7 @@ from tfopt.wording import (
     milliseconds_text,
     ratio_text,
     seconds_text,
+    spread_text,
     value_text,
 )
 
@@ -104,3 +105,13 @@ def test_gates():
 )
 def test_values_take_the_unit_of_their_name(name, value, expected):
     assert value_text(name, value) == expected
+
+
+def test_spread_says_what_is_known():
+    known = {"replicas": 2, "rows_per_second": 9150.4}
+    assert spread_text(known) == "2 replicas, 9,150 rows a second"
+    waiting = {"exchange_fraction": 0.312, "scaling_efficiency": 0.6}
+    assert spread_text({**known, **waiting}) == (
+        "2 replicas, 9,150 rows a second, 31.2% of a step waiting for others, scaling efficiency "
+        "60.0%"
+    )

@@ -56,6 +56,7 @@ from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.verdict import meets_gate
 
 _KEY_ROWS = 256
+_TIMELINE = "timeline.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,8 @@ def _run_in(
     )
     reporter.run_started(recipe.name, _stage_names(recipe), options.output, metric=findings.metric)
     try:
-        error = _run(recipe, directory, reporter, prepared, strategy, findings)
+        with strategy.recorded(directory.root / _TIMELINE):
+            error = _run(recipe, directory, reporter, prepared, strategy, findings)
         result = _result(recipe, options, findings, error)
         if error is None and result.status == "gate_missed":
             error = GateMissed(_gate_text(result))
@@ -431,6 +433,7 @@ def _result(
         failed_stage=_failed_stage(recipe, findings) if error is not None else None,
         command=options.command,
         max_drop=limit,
+        timeline=_TIMELINE if (options.output / _TIMELINE).is_file() else None,
     )
 
 

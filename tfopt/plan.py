@@ -188,7 +188,7 @@ def _spread(recipe: Recipe, train: Split) -> str:
     }[settings.learning_rate_scaling]
     rows = recipe.data.batch_size
     reads = "each process reads and augments its own rows"
-    if isinstance(train, StreamSplit) and train.decode is None:
+    if isinstance(train, StreamSplit) and train.is_pipeline:
         reads = "each process runs the whole tf.data pipeline and keeps its own rows"
     return f"{settings.kind}: each batch of {rows} rows is divided among {among}; {reads}; {rate}"
 

@@ -162,6 +162,7 @@ class RunResult:
         command: The command that reproduces the run.
         max_drop: The gate's limit, or None without a gate.
         failed_stage: Name of the stage that raised ``error``, if it was in one.
+        timeline: Horovod's timeline, relative to the run directory, if it was recorded.
     """
 
     name: str
@@ -177,6 +178,7 @@ class RunResult:
     command: str = ""
     max_drop: float | None = None
     failed_stage: str | None = None
+    timeline: str | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -42,10 +42,11 @@ from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
 from tfopt.teaching.students import Student
 from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
-from tfopt.training.speed import ROWS_PER_SECOND
+from tfopt.training.speed import spread_evidence
 from tfopt.training.task import Task
 from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.training.transfer.stage import fit_transfer
+from tfopt.wording import spread_text
 
 STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 """Classes that a model in the middle of a step is saved with."""
@@ -405,6 +406,7 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
         remove_folder(run.directory.root / _LOGS / folder)
     path = run.directory.start(name, folder, key)
     made = make(path)
+    spread = spread_evidence(run.strategy, made.history)
     with agreed(run.strategy):
         rows = row_scores(made.model, run.data.evaluation, run.task.metric)
         measured = made.measured or Measurement(evidence={}, layers=())
@@ -412,7 +414,7 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
             name=name,
             metric=run.task.metric.value(rows),
             seconds=time.monotonic() - started,
-            evidence={**measured.evidence, **_spread(run.strategy, made.history)},
+            evidence={**measured.evidence, **spread},
             layers=measured.layers,
             notes=measured.notes,
             history=made.history,
@@ -426,21 +428,9 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
             (path / _CHECKPOINT).unlink(missing_ok=True)
     # Processors differ in their last bits, and no two processes take as long.
     result, rows = run.strategy.from_chief((result, rows))
+    if spread:
+        run.reporter.message(f"{name}: {spread_text(result.evidence)}")
     return Outcome(made.model, result, rows)
-
-
-def _spread(strategy: Strategy, history: Mapping[str, list[float]]) -> dict[str, float]:
-    """Return how training was spread, and how fast it was; nothing for one replica."""
-    speeds = history.get(ROWS_PER_SECOND)
-    if strategy.replicas == 1 or not speeds:
-        return {}
-    # The first epoch includes the tracing of the step. fit() has compared all replicas.
-    steady = speeds[1:] or speeds
-    return {
-        "replicas": strategy.replicas,
-        "ranks_agree": True,
-        ROWS_PER_SECOND: float(np.median(steady)),
-    }
 
 
 def _share_files(run: Run, path: Path) -> None:

@@ -7,12 +7,14 @@ ASCII, since terminals in C locales exist.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 from tfopt.results import MetricInfo
 
 MISSING = "n/a"
+_SHARES = {"sparsity", "top1_agreement", "scaling_efficiency"}
 
 
 def finite(value: Any) -> float | None:
@@ -213,9 +215,27 @@ def value_text(name: str, value: Any) -> str:
     number = finite(value)
     if number is None:
         return MISSING
-    if "fraction" in name or name in {"sparsity", "top1_agreement"}:
+    if "fraction" in name or name in _SHARES:
         return f"{100 * number:.1f}%"
     return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
+
+
+def spread_text(evidence: Mapping[str, Any]) -> str:
+    """Return how fast several replicas trained a stage together, in a clause.
+
+    Args:
+        evidence: Of the stage; what is missing is left out.
+
+    Returns:
+        ``2 replicas, 9,150 rows a second, 31.2% of a step waiting for others, ...``.
+    """
+    parts = [f"{evidence['replicas']} replicas, {evidence['rows_per_second']:,.0f} rows a second"]
+    if finite(evidence.get("exchange_fraction")) is not None:
+        wait, efficiency = (
+            value_text(name, evidence[name]) for name in ("exchange_fraction", "scaling_efficiency")
+        )
+        parts += [f"{wait} of a step waiting for others", f"scaling efficiency {efficiency}"]
+    return ", ".join(parts)
 
 
 def _digits(metric: MetricInfo | None) -> int:

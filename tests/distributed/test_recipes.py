@@ -152,6 +152,9 @@ def test_a_whole_recipe_on_two_workers(run: Any, tmp_path: Path) -> None:
         assert stage["evidence"]["replicas"] == 2
         assert stage["evidence"]["ranks_agree"] is True
         assert stage["evidence"]["rows_per_second"] > 0
+    waits = results["stages"][0]["evidence"]["exchange_fraction_by_rank"]
+    assert len(waits) == 2
+    assert all(0 < wait < 1 for wait in waits)
     assert [path.name for path in (tmp_path / "out" / "ranks").iterdir()] == ["rank-1.log"]
     log = (tmp_path / "out" / "ranks" / "rank-1.log").read_text()
     first, second = (scores(text) for text in (output, log))
@@ -176,13 +179,22 @@ def test_an_error_of_one_worker_is_named_and_ends_all(run: Any, tmp_path: Path) 
 def test_horovodrun_of_the_script(run: Any, tmp_path: Path) -> None:
     launcher = ("-m", "horovod.runner.launch", "--gloo", "-np", "2", "-H", "localhost:2")
     program = (sys.executable, ROOT / "scripts" / "train.py", "--config", "recipe.yaml")
-    code, output = run(*launcher, *program, "-o", "out")
+    asked = ("--set", "strategy.kind=horovod", "--set", "strategy.timeline=true")
+    code, output = run(*launcher, *program, "-o", "out", *asked)
     assert code == 0, output
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [stage["name"] for stage in results["stages"]] == ["train"]
     assert results["stages"][0]["evidence"]["replicas"] == 2
     log = (tmp_path / "out" / "ranks" / "rank-1.log").read_text()
     assert scores(log) == scores(output) != []
+    evidence = results["stages"][0]["evidence"]
+    assert 0 < evidence["exchange_fraction"] < 1
+    assert 0 < evidence["scaling_efficiency"] < 1
+    assert "of a step waiting for others, scaling efficiency" in output
+    assert "of a step waiting for others, scaling efficiency" in log
+    assert results["timeline"] == "timeline.json"
+    events = json.loads((tmp_path / "out" / "timeline.json").read_text())
+    assert {"ALLREDUCE", "ALLGATHER", "BROADCAST"} <= {event.get("name") for event in events}
 
 
 @pytest.mark.horovod

@@ -1,6 +1,14 @@
 import math
 
-from tfopt.report.tables import evidence_rows, file_rows, layer_table, remarks, stage_rows
+from tfopt.report.tables import (
+    SpreadRow,
+    evidence_rows,
+    file_rows,
+    layer_table,
+    remarks,
+    spread_rows,
+    stage_rows,
+)
 from tfopt.results import Baseline, LayerDecision, MetricInfo, StageResult
 
 
@@ -71,3 +79,23 @@ def test_nested_evidence_is_set_apart():
     numbers, nested = evidence_rows({"zero_fraction": 0.5, "ranges": {"a": [1, 2]}})
     assert numbers == [("zero fraction", "50.0%")]
     assert nested == [("ranges", '{"a": [1, 2]}')]
+
+
+def test_stages_that_replicas_trained_together(make_run):
+    spread = {"replicas": 2, "ranks_agree": True, "rows_per_second": 9150.4}
+    waits = {"exchange_fraction": 0.3, "exchange_fraction_by_rank": [0.5, 0.1]}
+    stages = [
+        StageResult("train", 0.9, 1.0, {**spread, **waits, "scaling_efficiency": 0.643}),
+        StageResult("prune", 0.9, 1.0, {"zero_fraction": 0.5, **spread}),
+        StageResult("cluster", 0.9, 1.0),
+    ]
+    run = make_run(stages=stages)
+    assert spread_rows(run) == [
+        SpreadRow("train", "2", "9,150", "30.0%", "50.0%, 10.0%", "64.3%"),
+        SpreadRow("prune", "2", "9,150", "n/a", "", "n/a"),
+    ]
+    assert [row.evidence for row in stage_rows(run)] == [
+        (("ranks agree", "yes"),),
+        (("zero fraction", "50.0%"), ("ranks agree", "yes")),
+        (),
+    ]

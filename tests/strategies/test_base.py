@@ -73,9 +73,11 @@ def test_too_many_devices_for_a_running_tensorflow() -> None:
         open_strategy(Settings(kind="mirrored", devices=wanted), Place())
 
 
-def test_devices_are_for_mirrored() -> None:
+def test_settings_that_only_one_kind_has() -> None:
     with pytest.raises(ValueError, match="devices is for kind 'mirrored'; this is 'single'"):
         Settings(kind="single", devices=2)
+    with pytest.raises(ValueError, match="timeline is for kind 'horovod'; this is 'auto'"):
+        Settings(timeline=True)
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])

@@ -24,16 +24,21 @@ class Strategy(Section):
         learning_rate_scaling: What the learning rates of all stages are multiplied by:
             ``linear`` by the number of replicas, ``sqrt`` by its square root. The global
             batch is the recipe's own number, so ``none`` gives the model of one process.
+        timeline: Write Horovod's timeline of all collectives to ``timeline.json`` in the run
+            folder. For short runs: a step adds kilobytes.
     """
 
     kind: StrategyKind = "auto"
     devices: int | None = Field(None, ge=1)
     learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
+    timeline: bool = False
 
     @model_validator(mode="after")
-    def _devices_are_mirrored(self) -> Strategy:
+    def _settings_fit_the_kind(self) -> Strategy:
         if self.devices is not None and self.kind != "mirrored":
             raise ValueError(f"devices is for kind 'mirrored'; this is {self.kind!r}")
+        if self.timeline and self.kind != "horovod":
+            raise ValueError(f"timeline is for kind 'horovod'; this is {self.kind!r}")
         return self
 
     def rate_factor(self, replicas: int) -> float:

@@ -202,6 +202,7 @@ def _from_dataset(dataset: Any, what: str) -> StreamSplit:
         spec=spec,
         class_numbers=numbers,
         is_stable=_reads_the_same(batched, what),
+        is_pipeline=True,
     )
 
 

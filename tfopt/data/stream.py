@@ -41,6 +41,8 @@ class StreamSplit:
         class_numbers: All labels in order, if known; for stratified selection.
         is_stable: Whether reading twice gives the same examples in the same order; false
             if the user's pipeline shuffles or augments by itself.
+        is_pipeline: Whether ``elements`` are computed examples of the user's pipeline, all of
+            which each of several processes runs to keep its own.
         shuffle_buffer: Elements in the shuffle buffer of an epoch; None takes as many as
             256 MB hold.
     """
@@ -53,6 +55,7 @@ class StreamSplit:
     class_names: tuple[str, ...] | None = None
     class_numbers: Array | None = None
     is_stable: bool = True
+    is_pipeline: bool = False
     shuffle_buffer: int | None = None
 
     def __post_init__(self) -> None:

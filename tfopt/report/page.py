@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from tfopt.report.curves import Curve, stage_curves
 from tfopt.report.histograms import HistogramCard, histogram_card
-from tfopt.report.tables import file_rows, layer_table, remarks, stage_rows
+from tfopt.report.tables import file_rows, layer_table, remarks, spread_rows, stage_rows
 from tfopt.report.tradeoff import tradeoff_panels
 from tfopt.results import Artifact, Latency, RunResult, WeightHistogram
 from tfopt.verdict import headline_artifact, verdict
@@ -76,6 +76,7 @@ def render_report(
         files=file_rows(result),
         panels=tradeoff_panels(result),
         stages=stage_rows(result),
+        spread=spread_rows(result),
         steps=steps,
         layers=layers,
         remarks=remarks(result),

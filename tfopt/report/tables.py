@@ -32,6 +32,8 @@ from tfopt.wording import (
 )
 
 _INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")
+_WAITING, _BY_RANK = "exchange_fraction", "exchange_fraction_by_rank"
+_SPREAD = {"replicas", "rows_per_second", "scaling_efficiency", _WAITING, _BY_RANK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,18 @@ class StageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadRow:
+    """One line of the table of stages that several replicas trained."""
+
+    name: str
+    replicas: str
+    rows_per_second: str
+    waiting: str
+    by_rank: str
+    efficiency: str
+
+
+@dataclass(frozen=True, slots=True)
 class LayerRow:
     """One line of the layer table: a cell for each step, None where it was not asked."""
 
@@ -106,6 +120,22 @@ def file_rows(result: RunResult) -> list[FileRow]:
 def stage_rows(result: RunResult) -> list[StageRow]:
     """Return one row a stage."""
     return [_stage_row(stage, result) for stage in result.stages]
+
+
+def spread_rows(result: RunResult) -> list[SpreadRow]:
+    """Return one row for each stage that several replicas trained together."""
+    return [
+        SpreadRow(
+            name=stage.name,
+            replicas=value_text("replicas", found["replicas"]),
+            rows_per_second=f"{found['rows_per_second']:,.0f}",
+            waiting=value_text(_WAITING, found.get(_WAITING)),
+            by_rank=", ".join(value_text(_WAITING, wait) for wait in found.get(_BY_RANK, ())),
+            efficiency=value_text("scaling_efficiency", found.get("scaling_efficiency")),
+        )
+        for stage in result.stages
+        if finite((found := stage.evidence).get("rows_per_second")) is not None
+    ]
 
 
 def layer_table(stages: Sequence[StageResult]) -> tuple[list[str], list[LayerRow]]:
@@ -204,7 +234,8 @@ def _artifact_row(artifact: Artifact, result: RunResult) -> FileRow:
 
 
 def _stage_row(stage: StageResult, result: RunResult) -> StageRow:
-    numbers, nested = evidence_rows(stage.evidence)
+    own = {name: value for name, value in stage.evidence.items() if name not in _SPREAD}
+    numbers, nested = evidence_rows(own)
     return StageRow(
         name=stage.name,
         metric=metric_text(stage.metric, result.metric),

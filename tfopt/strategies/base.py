@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from tfopt.config.strategy import Strategy as Settings
@@ -68,6 +69,21 @@ class Strategy(Protocol):
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return an optimizer that averages the gradients of all replicas."""
+
+    def exchange_seconds(self) -> float | None:
+        """Return how long a step waited for other replicas, on average since the last call.
+
+        It is the time from the last gradient of a replica to the last averaged one, the mean
+        over the replicas of this process; NaN if no step was measured since then, None if
+        none ever is.
+        """
+
+    def recorded(self, file: Path) -> AbstractContextManager[Any]:
+        """Return a context that writes what processes exchange in it to a file, if asked for.
+
+        Args:
+            file: Where the chief writes.
+        """
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the logs of an epoch, averaged where each process has its own."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,14 @@ import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.strategies.agreement import mean_of_state
+from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.horovod_door import hvd
 from tfopt.strategies.lifeline import LOST_SECONDS, watch_peers
 from tfopt.strategies.optimizer import DistributedOptimizer
 from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
 from tfopt.strategies.single import Single
+from tfopt.strategies.threads import share_cores
 
 _WAITING = "waiting for all"
 
@@ -25,19 +30,44 @@ class Horovod(Single):
 
     Args:
         horovod: Horovod for TensorFlow, initialized.
+        has_timeline: Whether its timeline is asked for.
     """
 
     name = "horovod"
 
-    def __init__(self, horovod: Any) -> None:
+    def __init__(self, horovod: Any, *, has_timeline: bool = False) -> None:
         self._horovod = horovod
         self.rank = int(horovod.rank())
         self.size = self.replicas = int(horovod.size())
         self.random_stream = self.rank
+        self._has_timeline = has_timeline
+        self._clock: ExchangeClock | None = None
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer, which averages gradients over all processes."""
-        return DistributedOptimizer(optimizer)
+        averaging = DistributedOptimizer(optimizer)
+        if self.size == 1:
+            return averaging
+        self._clock = ExchangeClock()
+        return self._clock.measure(averaging)
+
+    def exchange_seconds(self) -> float | None:
+        """Return how long a step waited for other ranks."""
+        return None if self._clock is None else self._clock.take()
+
+    @contextmanager
+    def recorded(self, file: Path) -> Iterator[None]:
+        """Write Horovod's timeline: every collective, for chrome://tracing or Perfetto."""
+        if not self._has_timeline:
+            yield
+            return
+        if self.rank == 0:
+            self._horovod.start_timeline(str(file))
+        try:
+            yield
+        finally:
+            if self.rank == 0:
+                self._horovod.stop_timeline()
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the mean of each value over all processes."""
@@ -84,7 +114,10 @@ def open_horovod(settings: Settings, place: Place) -> Horovod:
     Raises:
         BackendMissing: If Horovod is missing, or does not know its launcher.
     """
+    if settings.timeline:
+        os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # read when Horovod starts
     horovod = hvd()
+    share_cores(horovod.local_size())
     if horovod.size() > 1:
         watch_peers(LOST_SECONDS)
-    return Horovod(horovod)
+    return Horovod(horovod, has_timeline=settings.timeline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from tfopt.config.strategy import Strategy as Settings
@@ -36,6 +37,14 @@ class Single:
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer."""
         return optimizer
+
+    def exchange_seconds(self) -> float | None:
+        """Return that it is not known: nothing is exchanged."""
+        return None
+
+    def recorded(self, file: Path) -> AbstractContextManager[Any]:
+        """Return a context that does nothing."""
+        return nullcontext()
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the values."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import InputError
+from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
 from tfopt.strategies.ports import require_own_port
+from tfopt.strategies.threads import share_cores, workers_here
 
 
 class Distributed:
@@ -39,6 +42,7 @@ class Distributed:
         self.replicas = int(native.num_replicas_in_sync)
         self.local_replicas = self.replicas // place.size
         self._native = native
+        self._clock: ExchangeClock | None = None
 
     def scope(self) -> AbstractContextManager[Any]:
         """Return TensorFlow's scope."""
@@ -63,7 +67,16 @@ class Distributed:
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer: that of tf_keras sums over the replicas itself."""
-        return optimizer
+        self._clock = ExchangeClock()
+        return self._clock.measure(optimizer)
+
+    def exchange_seconds(self) -> float | None:
+        """Return how long a step waited for other replicas."""
+        return None if self._clock is None else self._clock.take()
+
+    def recorded(self, file: Path) -> AbstractContextManager[Any]:
+        """Return a context that does nothing: TensorFlow's profiler is the tool for this."""
+        return nullcontext()
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the values: metrics of tf_keras are those of all replicas."""
@@ -149,6 +162,7 @@ def open_multi_worker(settings: Settings, place: Place) -> Distributed:
         InputError: If this worker's address cannot be listened on.
     """
     require_own_port(os.environ)
+    share_cores(workers_here(os.environ))
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
     )

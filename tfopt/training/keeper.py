@@ -25,7 +25,7 @@ from tfopt.training.checkpoint import (
 from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.optimizers import state_of
 from tfopt.training.randomness import EpochRandomness
-from tfopt.training.speed import ROWS_PER_SECOND, Speed
+from tfopt.training.speed import Speed
 
 if TYPE_CHECKING:
     from tfopt.training.loop import FitJob
@@ -114,7 +114,7 @@ class Keeper(keras.callbacks.Callback):
             trained = self._job.model.trainable_variables
             require_alike(self._strategy, trained, when="after step 1")
         if batch + 1 == self._job.steps_per_epoch:
-            self._speed.end(batch + 1)
+            self._speed.end(batch + 1, exchange_seconds=self._strategy.exchange_seconds())
             # Now, as the validation rows are judged before the end of the epoch is announced.
             self._strategy.settle(self._state())
         now = time.monotonic()
@@ -136,7 +136,7 @@ class Keeper(keras.callbacks.Callback):
         )
         if self._strategy.replicas > 1:
             rows_per_step = self._job.train.examples / self._job.steps_per_epoch
-            values[ROWS_PER_SECOND] = self._speed.steps_per_second * rows_per_step
+            values.update(self._speed.logs(rows_per_step))
         self.progress.epochs_done = epoch + 1
         for name, value in values.items():
             self.progress.history.setdefault(name, []).append(value)

@@ -1,0 +1,88 @@
+"""Measure, inside the training step, how long it waits for the other replicas."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util  # who compiles a graph; not public
+
+_EVERY_STEPS = 8
+
+
+class ExchangeClock:
+    """Measures in every eighth step the time between own gradients and averaged ones.
+
+    It begins when the last of a replica's own gradients is there, and ends when the last
+    averaged one is: the transfer that no computation hides, and the wait for slower
+    replicas. Two calls of Python a measured step. (``tf.timestamp`` is refused where
+    TensorFlow is deterministic, as in recipes.)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # replicas of one process run in threads
+        self._seconds: list[float] = []
+        self._is_used = False
+
+    def measure(self, optimizer: Any) -> Any:
+        """Let the clock run whenever an optimizer of tf_keras averages gradients.
+
+        Args:
+            optimizer: It is changed, and returned.
+        """
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        average = inner.aggregate_gradients
+
+        # Nothing in here is TensorFlow code to convert.
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # ships no types
+        def timed(grads_and_vars: Any) -> Any:
+            pairs = list(grads_and_vars)
+            if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+                return average(pairs)  # XLA cannot call Python
+            self._is_used = True
+            # Not the first step: the others may still be tracing theirs.
+            is_measured = tf.equal(inner.iterations % _EVERY_STEPS, _EVERY_STEPS - 1)
+            nothing = tf.constant(0.0, tf.float64)
+            begun = tf.cond(is_measured, lambda: _call(_now, pairs), lambda: nothing)
+            averaged = list(average(pairs))
+            tf.cond(is_measured, lambda: _call(self._end, averaged, begun), lambda: nothing)
+            return averaged
+
+        inner.aggregate_gradients = timed
+        return optimizer
+
+    def take(self) -> float | None:
+        """Return how long a step waited, on average since this was last asked.
+
+        Returns:
+            Seconds; NaN if no step was measured since then, None if none ever is.
+        """
+        with self._lock:
+            seconds, self._seconds = self._seconds, []
+        if not self._is_used:
+            return None
+        return float(np.mean(seconds)) if seconds else math.nan
+
+    def _end(self, begun: Any, *_: Any) -> Any:
+        now = _now()
+        with self._lock:
+            self._seconds.append(float(now - begun))
+        return now
+
+
+def _now(*_: Any) -> Any:
+    return np.float64(time.perf_counter())
+
+
+def _call(function: Callable[..., Any], pairs: Sequence[tuple[Any, Any]], *before: Any) -> Any:
+    """Call a Python function as soon as all gradients are computed; return its number."""
+    tensors = tf.nest.flatten([gradient for gradient, _ in pairs], expand_composites=True)
+    # Values and not control edges: these a GPU fulfils when it has been told what to compute.
+    values = [tf.reshape(tensor, [-1])[:1] for tensor in tensors if tensor is not None]
+    number = tf.numpy_function(function, [*before, *values], tf.float64)
+    return tf.ensure_shape(number, [])
