@@ -22,7 +22,7 @@ LAYERS = (
     {"registry", "results", "statistics", "storage"},
     {"comparison", "metrics", "wording", "checkpoints"},
     {"verdict"},
-    {"config", "console", "options", "process", "legacy_keras", "runtimes"},
+    {"config", "console", "options", "process", "replicas", "legacy_keras", "runtimes"},
     {"bridge"},
     {
         "data",

@@ -25,7 +25,7 @@ from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
-from tfopt.errors import GateMissed, Interrupted, RecipeError, TfoptError
+from tfopt.errors import GateMissed, Interrupted, TfoptError
 from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
@@ -116,7 +116,6 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     with ExitStack() as stack:
         stack.callback(strategy.close)
         _require_one_recipe(strategy, recipe)
-        _require_no_cache(strategy, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
         _require_one_start(strategy, recipe, prepared)
@@ -127,21 +126,6 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
             if options.keeps_rank_logs and not is_chief(strategy):
                 log_into(options.output / "ranks" / f"rank-{strategy.rank}.log")
         return _run_in(directory, recipe, options, reporter, prepared, strategy)
-
-
-def _require_no_cache(strategy: Strategy, recipe: Recipe) -> None:
-    """Raise if what teachers said on disk would have to be divided among replicas.
-
-    Raises:
-        RecipeError: Naming the setting.
-    """
-    is_cached = any(step.distill is not None and step.distill.cache for step in recipe.steps)
-    if is_cached and strategy.replicas > 1:
-        raise RecipeError(
-            f"distill.cache keeps what teachers say for one replica, and this run has "
-            f"{strategy.replicas}. Remove distill.cache, or set strategy: {{kind: single}} and "
-            "start one process."
-        )
 
 
 def _require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:

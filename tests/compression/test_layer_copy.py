@@ -86,6 +86,13 @@ def test_integer_layers_keep_their_type() -> None:
     assert copy_layer(dense, name="c", dtype="mixed_float16").compute_dtype == "float16"
 
 
+def test_synchronized_normalization_stays_so() -> None:
+    layer = L.BatchNormalization(synchronized=True)
+    layer.build((None, 4, 4, 2))
+    copied = copy_layer(layer, name="copy")
+    assert (copied.synchronized, copied.fused) == (True, False)
+
+
 def test_unfused_normalization_stays_unfused() -> None:
     layer = L.BatchNormalization(fused=False)
     layer(tf.zeros((2, 4, 4, 3)))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras as keras3
 import numpy as np
 import tensorflow as tf
 
@@ -21,13 +23,16 @@ from tfopt.config.schema import Augment, Step, Train
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.data.arrays import ArraySplit
 from tfopt.legacy_keras import Model, keras
+from tfopt.models.load import load_model
 from tfopt.stages import make_pass, step_context, training_copy
 from tfopt.strategies.base import open_strategy
 from tfopt.strategies.place import find_place
 from tfopt.strategies.single import Single
 from tfopt.teaching.lesson import taught_by
+from tfopt.teaching.rows import cached_rows
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task
+from tfopt.training.transfer.stage import fit_transfer
 
 ROWS, BATCH, CLASSES = 45, 8, 3  # the last batch has five rows
 RATE = {"schedule": "constant", "peak": 0.05}
@@ -40,11 +45,11 @@ class Silent:
         return lambda *args, **kwargs: None
 
 
-def pictures(*layers: Any, frozen: bool = True) -> Model:
+def pictures(*layers: Any, frozen: bool = True, synchronized: bool = False) -> Model:
     keras.utils.set_random_seed(3)
     image = keras.Input((6, 6, 1), name="image")
     x = keras.layers.Conv2D(4, 3, name="conv", kernel_regularizer="l2")(image)
-    norm = keras.layers.BatchNormalization(name="norm")
+    norm = keras.layers.BatchNormalization(name="norm", synchronized=synchronized)
     x = keras.layers.ReLU(name="relu")(norm(x))
     norm.trainable = not frozen
     x = keras.layers.Dense(8, activation="tanh", name="hidden")(keras.layers.Flatten()(x))
@@ -61,6 +66,30 @@ def words() -> Model:
     return keras.Model(tokens, keras.layers.Dense(CLASSES, name="logits")(x))
 
 
+def tags() -> Model:
+    """A class for each token."""
+    keras.utils.set_random_seed(3)
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(20, 5, mask_zero=True, name="table")(tokens)
+    return keras.Model(tokens, keras.layers.Dense(CLASSES, name="logits")(x))
+
+
+def of_keras3() -> Model:
+    """A model that comes through a file of Keras 3."""
+    keras3.utils.set_random_seed(3)
+    model = keras3.Sequential(
+        [
+            keras3.Input((6, 6, 1)),
+            keras3.layers.Conv2D(4, 3, activation="relu"),
+            keras3.layers.Flatten(),
+            keras3.layers.Dense(CLASSES),
+        ]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        return load_model(f"{folder}/model.keras")
+
+
 def image_split() -> ArraySplit:
     draws = np.random.default_rng(0)
     labels = draws.integers(0, CLASSES, ROWS)
@@ -75,6 +104,16 @@ def token_split() -> ArraySplit:
     return ArraySplit(tokens, (tokens.sum(axis=1) % CLASSES).astype(np.int64))
 
 
+def tag_split() -> ArraySplit:
+    """Padding at the end of each row, and labels that do not count, unequally spread."""
+    draws = np.random.default_rng(0)
+    tokens = draws.integers(1, 20, (ROWS, 6)).astype(np.int32)
+    lengths = draws.integers(1, 7, ROWS)
+    tokens[np.arange(6) >= lengths[:, None]] = 0
+    labels = np.where(draws.random((ROWS, 6)) < 0.3, -1, tokens % CLASSES)
+    return ArraySplit(tokens, labels.astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Case:
     """What is trained, and how far the result may be from that of one process."""
@@ -85,6 +124,8 @@ class Case:
     train: Any = None
     step: Any = None
     augment: Augment = Augment()
+    rows: int = ROWS
+    is_cached: bool = False
 
 
 CASES = {
@@ -108,24 +149,39 @@ CASES = {
         1e-6, train={"optimizer": "sgd"}, augment=Augment(shift=0.2, rotate_degrees=20, noise=0.1)
     ),
     "sparse": Case(1e-6, make=words, split=token_split, train={"optimizer": "sgd"}),
+    "positions": Case(1e-6, make=tags, split=tag_split, train={"optimizer": "sgd"}),
+    "keras 3": Case(1e-6, make=of_keras3, train={"optimizer": "sgd"}),
+    "frozen": Case(1e-6, train={"optimizer": "sgd", "transfer": {"freeze": "conv"}}),
+    "lora": Case(
+        1e-5, train={"optimizer": "adam", "learning_rate": 1e-2, "transfer": {"lora": {"rank": 2}}}
+    ),
+    "accumulated": Case(
+        1e-5,
+        train={
+            "optimizer": "adam",
+            "learning_rate": 1e-2,
+            "gradient_clip": {"global_norm": 0.1},
+            "accumulate": 2,
+        },
+    ),
+    "synchronized": Case(
+        1e-6,
+        make=lambda: pictures(frozen=False, synchronized=True),
+        train={"optimizer": "sgd", "learning_rate": 0.01},
+        rows=40,  # no batch is filled up, as a filling counts in the statistics
+    ),
     "prune": Case(1e-6, step={"prune": {"sparsity": 0.7, "epochs": 2, "optimizer": "sgd"}}),
     "taught": Case(
         1e-6, step={"prune": {"sparsity": 0.5, "epochs": 2, "optimizer": "sgd", "teacher": {}}}
     ),
+    "cached": Case(
+        1e-6,
+        step={"prune": {"sparsity": 0.5, "epochs": 2, "optimizer": "sgd", "teacher": {}}},
+        is_cached=True,
+    ),
     "cluster": Case(1e-6, step={"cluster": {"clusters": 4, "epochs": 2, "optimizer": "sgd"}}),
-}
-# Batch statistics and observed ranges are those of a replica's own rows; ranks agree all the same.
-LOOSE = {
-    "norm": Case(
-        0.5, make=lambda: pictures(frozen=False), train={"optimizer": "sgd", "learning_rate": 0.01}
-    ),
-    "dropout": Case(
-        0.5,
-        make=lambda: pictures(keras.layers.Dropout(0.5)),
-        train={"optimizer": "sgd", "learning_rate": 0.01},
-    ),
     "quantize": Case(
-        0.1,
+        1e-6,
         step={
             "quantize": {
                 "epochs": 2,
@@ -136,11 +192,22 @@ LOOSE = {
         },
     ),
 }
+# Batch statistics are those of a replica's own rows; ranks agree all the same.
+LOOSE = {
+    "norm": Case(
+        0.5, make=lambda: pictures(frozen=False), train={"optimizer": "sgd", "learning_rate": 0.01}
+    ),
+    "dropout": Case(
+        0.5,
+        make=lambda: pictures(keras.layers.Dropout(0.5)),
+        train={"optimizer": "sgd", "learning_rate": 0.01},
+    ),
+}
 
 
 def run(case: Case, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray], Any]:
     """Return the weights before and after, and the epoch logs."""
-    plain, split = case.make(), case.split()
+    plain, split = case.make(), case.split().take(case.rows)
     if case.step is None:
         settings: Any = Train(**{"epochs": 2, "learning_rate": RATE, **case.train})
         model = plain
@@ -169,11 +236,40 @@ def run(case: Case, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray], 
                 plain, trained, settings.teacher, total_steps=context.total_steps, mask=None
             )
         job = replace(job, model=teacher)
-    history = fit(job, Silent())  # type: ignore[arg-type]  # says nothing
+        if case.is_cached:
+            with strategy.scope():
+                job = replace(job, train=said_before(teacher, split, job))
+    history = train(job)
     bring_back()
     if case.step is not None:
         make_pass(step).measure(plain, make_pass(step).unwrap(model), context)
     return before, model.get_weights(), history
+
+
+def said_before(distiller: Any, split: ArraySplit, job: FitJob) -> Any:
+    """Return rows with what the teacher said about them once."""
+    distiller.compile(loss=job.task.keras_loss())
+    distiller.look_at(split.sample_inputs(8, seed=0))
+    folder = Path(tempfile.mkdtemp())
+    return cached_rows(
+        split,
+        list(distiller.teachers),
+        folder,
+        dtype="float32",
+        views=1,
+        augment=job.augment,
+        seed=job.seed,
+    )
+
+
+def train(job: FitJob) -> Any:
+    """Train, and return the epoch logs."""
+    silent: Any = Silent()
+    transfer = getattr(job.settings, "transfer", None)
+    if transfer is None:
+        return fit(job, silent)
+    with job.strategy.scope():
+        return fit_transfer(job, transfer, silent).history
 
 
 def furthest(first: list[np.ndarray], second: list[np.ndarray]) -> float:
@@ -188,7 +284,9 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name in names:
         case = {**CASES, **LOOSE}[name]
-        _, alone, history = run(case, Single())
+        # Alone, each batch is computed at once.
+        whole = {k: v for k, v in case.train.items() if k != "accumulate"} if case.train else None
+        _, alone, history = run(replace(case, train=whole), Single())
         before, together, logs = run(case, strategy)
         found[name] = {
             "limit": case.limit,

@@ -134,3 +134,14 @@ def test_batches_without_labels() -> None:
     unlabelled = ArraySplit(np.zeros((ROWS, 5, 3, 1), np.float32))
     with pytest.raises(DataError, match="without labels cannot be divided"):
         batches(unlabelled, Share(2))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_blocks_are_filled_up_to_equal_parts(replicas: int) -> None:
+    ranks = [batches(arrays(), Share(replicas, first, parts=3)) for first in range(replicas)]
+    for number, (_, labels) in enumerate(batches(arrays())):
+        means = []
+        for rank in ranks:
+            _, own, weight = rank[number]
+            means += [np.mean(part) for part in np.split(own * weight, 3)]
+        assert np.mean(means) == pytest.approx(labels.mean(), rel=1e-6)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt import pipeline
 from tfopt.config.distill import Teach
 from tfopt.config.schema import Recipe
 from tfopt.console import make_reporter
@@ -19,7 +18,6 @@ from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.legacy_keras import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
-from tfopt.strategies.single import Single
 from tfopt.teaching.lesson import make_lesson, taught_by
 from tfopt.teaching.rows import rows_in_memory
 from tfopt.teaching.students import Student
@@ -166,20 +164,6 @@ def test_errors_of_files_come_from_the_recipe(make_recipe: MakeRecipe) -> None:
     text = str(caught.value)
     assert "steps[0].distill.student.builder 'lenet6' is not known. Did you mean 'lenet5'?" in text
     assert "steps[0].distill.teacher[0].path 'nosuch.keras' does not exist" in text
-
-
-def test_a_cache_is_not_divided_among_replicas(
-    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Two(Single):
-        replicas = 2
-
-    monkeypatch.setattr(pipeline, "open_strategy", lambda settings, place: Two())
-    with pytest.raises(InputError, match=r"distill.cache .* one replica, and this run has 2"):
-        run_recipe(
-            make_recipe({"cache": True}), RunOptions(tmp_path / "run"), make_reporter(quiet=True)
-        )
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_float_model_teaches_pruned_and_clustered_ones(

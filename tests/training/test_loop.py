@@ -19,6 +19,7 @@ from tfopt.compression import graph
 from tfopt.config.schema import Augment
 from tfopt.errors import ModelError, RecipeError, StorageError, TrainingError
 from tfopt.legacy_keras import keras
+from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import read_checkpoint
 from tfopt.training.loop import FitJob, fit
 
@@ -289,3 +290,28 @@ def test_resuming_from_a_checkpoint_of_another_model(
     with pytest.raises(StorageError, match="belongs to another model. Delete it"):
         fit(other, listener)
     assert path.read_bytes() == Path(kept).read_bytes()
+
+
+def test_parts_of_a_batch_change_nothing(
+    make_job: MakeJob, make_model: Any, make_split: Any, listener: Any
+) -> None:
+    found = []
+    for parts in (1, 3):
+        model = make_model()
+        model.get_layer("norm").trainable = False  # the statistics would be those of a part
+        settings = {"accumulate": parts, "optimizer": "adam"}
+        job = make_job(model, split=make_split(21), train=settings)  # the last batch has five rows
+        found.append(weights_after(job, listener))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_synchronized_statistics_that_horovod_would_not_synchronize(
+    make_job: MakeJob, make_model: Any, listener: Any
+) -> None:
+    class Two(Single):
+        name, replicas = "horovod", 2
+
+    norm = keras.layers.BatchNormalization(synchronized=True, name="all_rows")
+    with pytest.raises(ModelError, match=r"'all_rows' has synchronized=True.*kind is horovod"):
+        fit(make_job(make_model(norm), strategy=Two()), listener)

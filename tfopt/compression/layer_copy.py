@@ -45,8 +45,8 @@ def copy_layer(layer: Layer, *, name: str, dtype: str | None = None) -> Layer:
             f"{_first_line(error)} Give the class a get_config() that returns every constructor "
             "argument."
         ) from error
-    if type(layer) is keras.layers.BatchNormalization and _is_unfused_by_choice(layer):
-        copied.fused = False
+    if type(layer) is keras.layers.BatchNormalization:
+        _keep_unsaid(layer, copied)
     return copied
 
 
@@ -91,9 +91,12 @@ def _is_floating(layer: Layer) -> bool:
     return not layer.dtype or bool(tf.as_dtype(layer.dtype).is_floating)
 
 
-def _is_unfused_by_choice(layer: Layer) -> bool:
-    """Return whether ``fused=False`` was given: the config of the layer does not tell."""
-    return layer.fused is False and layer.built and layer.input_spec.ndim == 4
+def _keep_unsaid(layer: Layer, copied: Any) -> None:
+    """Give a copied batch normalization what its config does not tell (tf_keras 2.21)."""
+    copied.synchronized = layer.synchronized
+    is_unfused_by_choice = layer.fused is False and layer.built and layer.input_spec.ndim == 4
+    if layer.synchronized or is_unfused_by_choice:
+        copied.fused = False
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt import replicas
 from tfopt.compression.tfmot_door import Quantizer, quant_ops
 from tfopt.legacy_keras import Layer
 
@@ -44,9 +45,9 @@ class ActivationQuantizer(Quantizer):
                 shape=(),
                 initializer="zeros",
                 trainable=False,
-                # Each replica of tf.distribute follows its own rows; their mean is the range.
+                # Each replica of tf.distribute assigns to its own copy; all assign the same.
                 synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.MEAN,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
             for end in ("min", "max")
         }
@@ -70,10 +71,14 @@ def _follow(inputs: Any, low: Any, high: Any) -> tuple[Any, Any]:
     """Move a range towards that of a batch, and return it.
 
     A batch that is zero throughout says nothing about the range, and an empty range
-    takes the first batch that does: a tensor that is dead for a while keeps a range.
+    takes the first batch that does: a tensor that is dead for a while keeps a range. The batch
+    is that of all replicas, one small exchange for each tensor: the next layer computes
+    with the range, so that the exchanges of a step cannot wait for each other.
     """
-    batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
-    batch_high = tf.maximum(tf.reduce_max(inputs), 0.0)
+    # How far it reaches below and above zero.
+    ends = tf.maximum(tf.stack([-tf.reduce_min(inputs), tf.reduce_max(inputs)]), 0.0)
+    below, batch_high = tf.unstack(replicas.largest(ends))
+    batch_low = -below
     is_empty = tf.equal(low, high)
     step = tf.where(is_empty, 1.0, 1.0 - EMA_DECAY)
     step = tf.where(batch_high > batch_low, step, 0.0)

@@ -192,6 +192,8 @@ class Fit(Section):
         optimizer: A name, or a mapping with settings.
         learning_rate: A number, or a mapping with ``schedule``.
         gradient_clip: Gradient clipping.
+        accumulate: Parts in which a batch is computed, one after the other; their gradients are
+            averaged before the one update of the batch. It saves memory and changes nothing else.
         early_stopping: Stop before ``epochs``; only epochs at target count.
         keep: Weights kept at the end: of the last epoch, or of the best epoch on the
             validation rows among the epochs at target: by what ``early_stopping``
@@ -202,6 +204,7 @@ class Fit(Section):
     optimizer: AnyOptimizer = Optimizer()
     learning_rate: LearningRate
     gradient_clip: GradientClip | None = None
+    accumulate: int = Field(1, ge=1)
     early_stopping: EarlyStopping | None = None
     keep: Literal["last", "best"] = "last"
 

@@ -32,25 +32,27 @@ class Part(NamedTuple):
 class Share:
     """Which part of every batch a process trains on.
 
-    Replicas must have as many rows, since each takes the mean over its own. A batch that
-    cannot be divided evenly is filled up with rows of its own; the filling has weight 0, and
-    the weights of the others grow by as much, so that the mean over all replicas is the mean
-    over the batch. So the last batch of an epoch has a row for every replica too.
+    Replicas must have as many rows, since each takes the mean over its own, and so must parts. A
+    batch that cannot be divided evenly is filled up with rows of its own; the filling has weight
+    0, and the weights of the others grow by as much, so that the mean over all of them is the
+    mean over the batch. So the last batch of an epoch has a row for every replica too.
 
     Attributes:
         replicas: Into how many blocks of consecutive rows a batch is divided.
         first: Number of this process's first block, from 0.
         count: Blocks of this process.
+        parts: In how many parts each block is computed, one after the other.
     """
 
     replicas: int = 1
     first: int = 0
     count: int = 1
+    parts: int = 1
 
     @property
     def is_whole(self) -> bool:
         """Return whether nothing is divided."""
-        return self.replicas == 1
+        return self.replicas == self.parts == 1
 
     def own_rows(self, rows: Any) -> Any:
         """Return how many rows of a batch are this process's, filling included.
@@ -110,8 +112,8 @@ class Share:
         spec = batches.element_spec
         if not self.is_whole and (not isinstance(spec, tuple) or len(spec) < 2):
             raise DataError(
-                "Batches without labels cannot be divided among replicas. Give (x, y), or train "
-                "with strategy: {kind: single}."
+                "Batches without labels cannot be divided among replicas or parts. Give (x, y), or "
+                "train with strategy: {kind: single} and accumulate: 1."
             )
 
     def in_turns(self, batches: Any) -> Any:
@@ -121,7 +123,7 @@ class Share:
         return batches.map(lambda *batch: _stacked(batch, self.count)).unbatch()
 
     def _block(self, rows: Any) -> Any:
-        return -(-rows // self.replicas)
+        return -(-rows // (self.replicas * self.parts)) * self.parts
 
 
 WHOLE = Share()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfopt import replicas
 from tfopt.errors import DataError
 
 
@@ -27,8 +28,8 @@ class Average(NamedTuple):
 
 def show(metric: Any, average: Average) -> None:
     """Let a ``Mean`` metric count a global mean, of which each replica knows a share."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    metric.update_state(average.share * replicas, sample_weight=average.everywhere / replicas)
+    count = tf.distribute.get_strategy().num_replicas_in_sync
+    metric.update_state(average.share * count, sample_weight=average.everywhere / count)
 
 
 def average(values: Any, *, weight: Any, mask: Any) -> Average:
@@ -56,12 +57,12 @@ def average(values: Any, *, weight: Any, mask: Any) -> Average:
 
 
 def sum_of_replicas(value: Any) -> Any:
-    """Return the sum of a number over all replicas; what it is made of has no gradient."""
-    value = tf.stop_gradient(value)
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return value
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    """Return the sum of a number over all replicas; what it is made of has no gradient.
+
+    Over the processes of Horovod it is the mean, since gradients are averaged over them and not
+    added up.
+    """
+    return replicas.mean(value) * tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def weight_for(output: str | None, sample_weight: Any) -> Any:

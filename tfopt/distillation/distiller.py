@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
+from tfopt import replicas
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.distillation import checks
 from tfopt.distillation.averages import Average, average, show, sum_of_replicas, weight_for
@@ -315,10 +316,11 @@ class Distiller(keras.Model):
     def _hard(self, y: Any, raw: Any, weight: Any) -> Any:
         """Return this replica's share of the compiled loss.
 
-        Keras divides the mean over a replica's rows by the number of replicas. Where rows or
+        Keras divides the mean over a replica's rows by the number of replicas, or Horovod their
+        sum. Where rows or
         padding are unequal, the weights make up for it.
         """
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        if replicas.are_several():
             weight = self._balanced(raw, weight)
         return tf.cast(self.compiled_loss(y, raw, weight), tf.float32)
 
@@ -336,8 +338,7 @@ class Distiller(keras.Model):
             rows = tf.shape(tensor)[:1] if mask is None else tf.shape(mask)
             real = tf.ones(rows) if mask is None else tf.cast(mask, tf.float32)
             here = tf.reduce_sum(real)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            factor = tf.math.divide_no_nan(here * replicas, sum_of_replicas(here))
+            factor = tf.math.divide_no_nan(here, replicas.mean(here))
             balanced[name] = factor * (tf.ones(tf.shape(tensor)[:1]) if given is None else given)
         flat = [balanced[name] for name in outputs]
         if isinstance(raw, Mapping):

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt import replicas
 from tfopt.distillation.parts import (
     Bench,
     Compute,
@@ -323,10 +324,7 @@ def contrast(student: Any, teacher: Any, temperature: float) -> Any:
         temperature: ``> 0``.
     """
     ours, theirs = _unit(student), _unit(_as_float(teacher))
-    replica = tf.distribute.get_replica_context()
-    everyone = theirs
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        everyone = replica.all_gather(theirs, axis=0)
+    everyone = replicas.rows_of_all(theirs)
     own = tf.reduce_sum(ours * theirs, axis=-1) / temperature
     scores = tf.matmul(ours, everyone, transpose_b=True) / temperature
     return tf.reduce_logsumexp(scores, axis=-1) - own

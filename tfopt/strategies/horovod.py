@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
+from tfopt.replicas import exchanging
 from tfopt.strategies.agreement import mean_of_state
 from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.horovod_door import hvd
@@ -21,6 +22,7 @@ from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
 from tfopt.strategies.single import Single
 from tfopt.strategies.threads import share_cores
+from tfopt.strategies.whole_batch import WholeBatch
 
 _WAITING = "waiting for all"
 
@@ -42,6 +44,10 @@ class Horovod(Single):
         self.random_stream = self.rank
         self._has_timeline = has_timeline
         self._clock: ExchangeClock | None = None
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Return the context in which layers and losses see the batch of all processes."""
+        return exchanging(WholeBatch(self._horovod)) if self.size > 1 else nullcontext()
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer, which averages gradients over all processes."""

@@ -25,6 +25,7 @@ from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.evaluate import EVALUATION_BATCH
 from tfopt.training.keeper import Keeper
 from tfopt.training.optimizers import make_optimizer
+from tfopt.training.parts import computed_in_parts
 from tfopt.training.rates import VariableRate
 from tfopt.training.task import Task
 
@@ -115,7 +116,7 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
         Log name to one number an epoch.
 
     Raises:
-        ModelError: If every layer is frozen.
+        ModelError: If every layer is frozen, or the strategy cannot do what a layer asks for.
         RecipeError: If epochs are to be judged by validation rows that there are not.
         StorageError: If a checkpoint or log cannot be read or written.
         TrainingError: If loss or weights are not finite, or a step fails.
@@ -130,6 +131,7 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             f"Model {model.name!r} has nothing to train: it has no weights, or every layer is "
             "frozen. Set epochs: 0, or layer.trainable = True."
         )
+    _require_shared_statistics(model, job.strategy)
     with job.strategy.scope():
         return _fit(job, reporter)
 
@@ -160,10 +162,30 @@ def _fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             keeper.restore()
         keeper.start_alike()
         if not keeper.is_finished:
-            _run(job, keeper)
+            with computed_in_parts(model, job.settings.accumulate):
+                _run(job, keeper)
     keeper.keep_weights()
     _forget_training(model)
     return keeper.progress.history
+
+
+def _require_shared_statistics(model: Model, strategy: Strategy) -> None:
+    """Raise if batch normalization should see all rows, and would silently see a replica's.
+
+    tf_keras synchronizes it over replicas of ``tf.distribute`` alone.
+
+    Raises:
+        ModelError: Naming the first such layer.
+    """
+    if strategy.copies or strategy.replicas == 1:
+        return
+    for layer in model._flatten_layers():
+        if getattr(layer, "synchronized", False):
+            raise ModelError(
+                f"Layer {layer.name!r} has synchronized=True, which tf_keras does under "
+                f"tf.distribute only, and strategy.kind is {strategy.name}. Use mirrored or "
+                "multi_worker, or freeze the layer, or make it without synchronized."
+            )
 
 
 def require_validation(settings: Fit, validation: Split | None) -> None:
@@ -197,7 +219,10 @@ def _run(job: FitJob, keeper: Keeper) -> None:
         epochs=job.settings.epochs,
         augment=job.augment,
         share=Share(
-            strategy.replicas, strategy.rank * strategy.local_replicas, strategy.local_replicas
+            strategy.replicas,
+            first=strategy.rank * strategy.local_replicas,
+            count=strategy.local_replicas,
+            parts=job.settings.accumulate,
         ),
     )
     validation, judged_steps = None, None
@@ -245,5 +270,5 @@ def _named_errors(keeper: Keeper, *, processes: int) -> Iterator[None]:
             ) from error
         hint = ""
         if isinstance(error, tf.errors.ResourceExhaustedError):
-            hint = " The machine is out of memory; lower data.batch_size."
+            hint = " The machine is out of memory; lower data.batch_size, or raise accumulate."
         raise TrainingError(f"{text}: {reason_of(error)}.{hint}") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt import replicas
 from tfopt.legacy_keras import keras
 
 
@@ -62,12 +63,12 @@ class PositionCrossentropy(keras.losses.Loss):
         """
         losses = self._each(tf.maximum(y_true, 0), y_pred)
         weights = _weights(tf.cast(y_true >= 0, losses.dtype), sample_weight)
-        total = tf.reduce_sum(weights)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            # Keras divides the loss by the number of replicas.
-            total = replica.all_reduce(tf.distribute.ReduceOp.MEAN, total)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
+        # The mean, since Keras divides the loss by the number of replicas, or Horovod their sum.
+        rows = tf.cast(tf.shape(losses)[0], losses.dtype)
+        total, usual_rows = tf.unstack(replicas.mean(tf.stack([tf.reduce_sum(weights), rows])))
+        # Validation batches may be unevenly divided, and the logs weigh a loss by its rows.
+        share = usual_rows / rows
+        return share * tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
 
 
 class PositionAccuracy(keras.metrics.SparseCategoricalAccuracy):
