@@ -142,6 +142,8 @@ def test_an_interrupt_ends_all(run: Any, tmp_path: Path) -> None:
         ({"hosts": "no-such-host.invalid:2"}, "host 'no-such-host.invalid'.*cannot be found"),
         ({"hosts": "localhost:two"}, "--hosts takes host:slots"),
         ({"launcher": "multi_worker", "hosts": "localhost:2"}, "on this machine only"),
+        ({"launcher": "parameter_server", "servers": 0}, "at least 1. Received: 0"),
+        ({"launcher": "multi_worker", "servers": 1}, "--servers is for --kind parameter_server"),
     ],
 )
 def test_bad_input(options: dict[str, Any], named: str) -> None:

@@ -19,8 +19,13 @@ def launch(  # noqa: PLR0913  # options of a command
         typer.Option("--hosts", "-H", help="host:slots,host:slots [default: this machine]."),
     ] = None,
     kind: Annotated[
-        Literal["horovod", "multi_worker"], typer.Option(help="What joins the processes.")
+        Literal["horovod", "multi_worker", "parameter_server"],
+        typer.Option(help="What joins the processes."),
     ] = "horovod",
+    servers: Annotated[
+        int | None,
+        typer.Option(help="Parameter servers beside -np workers [default: 1].", show_default=False),
+    ] = None,
     mpi: Annotated[  # noqa: FBT002  # an option of the command line
         bool, typer.Option("--mpi", help="Start with mpirun instead of horovodrun.")
     ] = False,
@@ -35,13 +40,18 @@ def launch(  # noqa: PLR0913  # options of a command
     from tfopt.launch import Launcher, plan_launch
     from tfopt.restarts import run_with_restarts
 
-    if mpi and kind == "multi_worker":
+    if mpi and kind != "horovod":
         raise InputError("--mpi is for --kind horovod.")
     launcher: Launcher = "mpirun" if mpi else "horovodrun"
-    if kind == "multi_worker":
-        launcher = "multi_worker"
+    if kind != "horovod":
+        launcher = kind
     plan = plan_launch(
-        context.args, processes=processes, hosts=hosts, launcher=launcher, ssh_port=ssh_port
+        context.args,
+        processes=processes,
+        hosts=hosts,
+        launcher=launcher,
+        ssh_port=ssh_port,
+        servers=servers,
     )
     if code := run_with_restarts(plan, restarts):
         raise typer.Exit(code)

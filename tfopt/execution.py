@@ -36,6 +36,10 @@ def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
     # What contradicts the launcher or is wrong with the folder is said before TensorFlow loads.
     place = find_place(os.environ)
     choose_kind(recipe.strategy, place)
+    if place.serves:
+        from tfopt.strategies.parameter_server import serve
+
+        return serve()
     if place.is_launched:
         guard_process()  # now, as its last words would go to the log later
     is_first = place.rank == 0

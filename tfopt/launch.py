@@ -25,8 +25,9 @@ from tfopt.reachable import require_reachable
 from tfopt.storage import named_errors
 from tfopt.strategies.horovodrun import how_it_ended
 
-Launcher = Literal["horovodrun", "mpirun", "multi_worker"]
+Launcher = Literal["horovodrun", "mpirun", "multi_worker", "parameter_server"]
 
+_LOCAL = ("multi_worker", "parameter_server")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 8.0
 _SHOWN_LINES = 15
@@ -41,10 +42,11 @@ class LaunchPlan:
 
     Attributes:
         launcher: What starts the processes.
-        processes: How many, ``>= 1``.
+        processes: How many, ``>= 1``; of a cluster with parameter servers, the workers.
         hosts: Host name to the processes it can take.
         words: The command after ``tfopt``.
         ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
+        servers: How many parameter servers.
     """
 
     launcher: Launcher
@@ -52,6 +54,7 @@ class LaunchPlan:
     hosts: Mapping[str, int]
     words: Sequence[str]
     ssh_port: int | None = None
+    servers: int = 0
 
 
 def plan_launch(
@@ -61,6 +64,7 @@ def plan_launch(
     hosts: str | None,
     launcher: Launcher,
     ssh_port: int | None = None,
+    servers: int | None = None,
 ) -> LaunchPlan:
     """Return what to start, checked before anything is.
 
@@ -70,6 +74,7 @@ def plan_launch(
         hosts: ``host:slots,host:slots``; None takes this machine.
         launcher: What starts them.
         ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
+        servers: Parameter servers beside them; None takes one.
 
     Raises:
         InputError: If there is no command, a host is unknown or not reached by ssh, or they take
@@ -86,9 +91,13 @@ def plan_launch(
             f"-np {processes} does not fit: {hosts} has room for {sum(taken.values())}. Ask for "
             "fewer processes, or give more slots (host:slots)."
         )
-    if launcher == "multi_worker" and hosts is not None:
+    if servers is not None and (launcher != "parameter_server" or servers < 1):
         raise InputError(
-            "--kind multi_worker starts workers on this machine only. On several hosts, set "
+            f"--servers is for --kind parameter_server, and at least 1. Received: {servers}."
+        )
+    if launcher in _LOCAL and hosts is not None:
+        raise InputError(
+            f"--kind {launcher} starts workers on this machine only. On several hosts, set "
             "TF_CONFIG and start the command on each of them, or use horovodrun."
         )
     if launcher == "horovodrun" and importlib.util.find_spec("horovod") is None:
@@ -96,7 +105,8 @@ def plan_launch(
     if launcher == "mpirun" and shutil.which("mpirun") is None:
         raise BackendMissing(f"mpirun is not installed: {_INSTALL_MPI}")
     require_reachable(taken, port=ssh_port)
-    return LaunchPlan(launcher, processes, taken, words, ssh_port)
+    beside = (servers or 1) if launcher == "parameter_server" else 0
+    return LaunchPlan(launcher, processes, taken, words, ssh_port, beside)
 
 
 def run_together(plan: LaunchPlan) -> int:
@@ -113,8 +123,8 @@ def run_together(plan: LaunchPlan) -> int:
         ends = Path(scratch) / "ends"
         ends.touch()
         environment = {**os.environ, ENDS: str(ends)}
-        if plan.launcher == "multi_worker":
-            code = _run_workers(plan, environment, Path(scratch))
+        if plan.launcher in _LOCAL:
+            code = _run_cluster(plan, environment, Path(scratch))
         else:
             code = _Group([_start(_command(plan), environment)]).wait()
         cause = read_cause(ends) if code else None
@@ -154,28 +164,31 @@ def _command(plan: LaunchPlan) -> list[str]:
     ]
 
 
-def _run_workers(plan: LaunchPlan, environment: Mapping[str, str], scratch: Path) -> int:
+def _run_cluster(plan: LaunchPlan, environment: Mapping[str, str], scratch: Path) -> int:
     """Start a local cluster: the chief speaks, the output of the others is kept for errors."""
-    addresses = [f"localhost:{port}" for port in free_ports(plan.processes)]
-    logs = [scratch / f"worker-{number}.log" for number in range(plan.processes)]
+    tasks = [("worker", number) for number in range(plan.processes)]
+    if plan.servers:
+        tasks = [("chief", 0), *tasks, *(("ps", number) for number in range(plan.servers))]
+    cluster: dict[str, list[str]] = {}
+    for (kind, _), port in zip(tasks, free_ports(len(tasks)), strict=True):
+        cluster.setdefault(kind, []).append(f"localhost:{port}")
+    logs = [scratch / f"{kind}-{index}.log" for kind, index in tasks]
     command = [sys.executable, "-m", "tfopt", *plan.words]
     started = []
     with ExitStack() as stack:
-        for number in range(plan.processes):
-            config = {
-                "cluster": {"worker": addresses},
-                "task": {"type": "worker", "index": number},
-            }
+        for number, (kind, index) in enumerate(tasks):
+            config = {"cluster": cluster, "task": {"type": kind, "index": index}}
             own = {**environment, "TF_CONFIG": json.dumps(config)}
             output = stack.enter_context(logs[number].open("wb")) if number else None
             started.append(_start(command, own, output))
-        group = _Group(started)
+        group = _Group(started) if not plan.servers else _Served(started, plan.processes)
         code = group.wait()
     lost = group.first_failed
     if lost is not None and not _is_explained(Path(environment[ENDS])):
+        kind, index = tasks[lost]
         lines = logs[lost].read_text(errors="replace").splitlines() if lost else []
         text = "".join(f"{line}\n" for line in lines[-_SHOWN_LINES:])
-        sys.stderr.write(f"worker {lost} {how_it_ended(code)}\n{text}")
+        sys.stderr.write(f"{kind} {index} {how_it_ended(code)}\n{text}")
     return code
 
 
@@ -232,6 +245,36 @@ class _Group:
         for process in self._processes:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
+
+
+class _Served(_Group):
+    """A chief, workers and parameter servers: it is over with the chief.
+
+    It goes on without a worker, but not without any, and not without a server.
+    """
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]], workers: int) -> None:
+        super().__init__(processes)
+        self._workers = range(1, 1 + workers)
+        self._told: set[int] = set()
+
+    def _has_ended(self) -> bool:
+        codes = [process.poll() for process in self._processes]
+        if codes[0] is not None:
+            self.first_failed = 0 if codes[0] else None
+            return True
+        gone = [number for number, code in enumerate(codes) if code is not None]
+        left = [number for number in self._workers if number not in gone]
+        for number in {*gone} & {*self._workers} - self._told:
+            self._told.add(number)
+            code = _exit_code(codes[number] or 0)
+            sys.stderr.write(
+                f"worker {number - 1} {how_it_ended(code)}; {len(left)} worker(s) go on\n"
+            )
+        servers = [number for number in gone if number not in self._workers]
+        lost = servers or (gone if not left else [])
+        self.first_failed = lost[0] if lost else None
+        return bool(lost)
 
 
 def _start(

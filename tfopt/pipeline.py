@@ -45,6 +45,7 @@ from tfopt.results import (
 from tfopt.run_dir import RunDir, check_run_dir, held_run_dir, open_run_dir
 from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
+from tfopt.strategies.limits import require_possible
 from tfopt.strategies.place import find_place
 from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.teaching.lesson import check_lesson, make_lesson
@@ -116,6 +117,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
     with ExitStack() as stack:
         stack.callback(strategy.close)
         _require_one_recipe(strategy, recipe)
+        require_possible(strategy.name, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
         _require_one_start(strategy, recipe, prepared)

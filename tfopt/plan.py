@@ -21,6 +21,7 @@ from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline import Prepared, prepare
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
+from tfopt.strategies.limits import require_possible
 from tfopt.teaching.lesson import Lesson, make_lesson
 from tfopt.teaching.words import lesson_lines
 from tfopt.training.transfer.choice import decide
@@ -88,6 +89,7 @@ def make_plan(recipe: Recipe) -> Plan:
     Raises:
         InputError: If a setting is impossible for this data or model.
     """
+    require_possible(recipe.strategy.kind, recipe)
     prepared = prepare(recipe)
     data, model, task = prepared.data, prepared.model, prepared.task
     lesson = _lesson(recipe, prepared)
@@ -178,15 +180,23 @@ def _spread(recipe: Recipe, train: Split) -> str:
     settings = recipe.strategy
     if settings.kind in ("auto", "single"):
         return ""
+    rows = recipe.data.batch_size
+    if settings.kind == "parameter_server":
+        return (
+            f"parameter_server: asynchronous: each batch of {rows} rows is a step of one worker, "
+            "on weights that others change meanwhile, so the result differs from run to run; the "
+            "chief reads the data; learning rates are not scaled"
+        )
     among = "the processes that are started"
     if settings.kind == "mirrored":
         among = f"{settings.devices} devices" if settings.devices else "all GPUs"
+    if settings.kind == "tpu":
+        among = "the cores of the TPU"
     rate = {
         "none": "learning rates are not scaled: the batch is that of one process",
         "linear": "learning rates are multiplied by the number of replicas",
         "sqrt": "learning rates are multiplied by the square root of the number of replicas",
     }[settings.learning_rate_scaling]
-    rows = recipe.data.batch_size
     reads = "each process reads and augments its own rows"
     if isinstance(train, StreamSplit) and train.is_pipeline:
         reads = "each process runs the whole tf.data pipeline and keeps its own rows"

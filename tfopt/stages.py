@@ -35,7 +35,7 @@ from tfopt.registry import resolve
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
-from tfopt.strategies.base import Strategy, agreed, is_chief
+from tfopt.strategies.base import Spread, Strategy, agreed, is_chief
 from tfopt.strategies.single import Single
 from tfopt.teaching import evidence
 from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
@@ -410,13 +410,14 @@ def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key
     with agreed(run.strategy):
         rows = row_scores(made.model, run.data.evaluation, run.task.metric)
         measured = made.measured or Measurement(evidence={}, layers=())
+        told = run.strategy.spread() if made.history else Spread()
         result = StageResult(
             name=name,
             metric=run.task.metric.value(rows),
             seconds=time.monotonic() - started,
-            evidence={**measured.evidence, **spread},
+            evidence={**measured.evidence, **told.evidence, **spread},
             layers=measured.layers,
-            notes=measured.notes,
+            notes=[*measured.notes, *([told.note] if told.note else [])],
             history=made.history,
         )
         if is_chief(run.strategy):

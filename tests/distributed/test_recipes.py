@@ -31,6 +31,8 @@ RECIPE = {
 LONGER = ("train.epochs=4", "data.batch_size=10")
 MODULE = '''
 import json, os, signal, threading, time
+from pathlib import Path
+import psutil
 from tf_keras import Input, Sequential, layers
 
 
@@ -56,6 +58,20 @@ def fall():
     while not os.path.exists("out/00-train/checkpoint.npz"):
         time.sleep(0.005)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def losing_a_worker(input_shape, classes):
+    threading.Thread(target=kill_a_worker, daemon=True).start()
+    return small(input_shape, classes)
+
+
+def kill_a_worker():
+    while not Path("out/00-train/checkpoint.npz").exists():
+        time.sleep(0.02)
+    for process in psutil.Process(os.getppid()).children():
+        task = json.loads(process.environ()["TF_CONFIG"])["task"]
+        if task == {"type": "worker", "index": 0}:
+            process.kill()
 
 
 def broken(input_shape, classes):
@@ -164,6 +180,24 @@ def test_a_whole_recipe_on_two_workers(run: Any, tmp_path: Path) -> None:
     again, told = run("-m", "tfopt", "run", "recipe.yaml", "-o", "out", "--resume")
     assert again == 3
     assert told.count("skipped, finished by an earlier run") == 3
+
+
+def test_parameter_servers_go_on_without_a_worker(run: Any, tmp_path: Path) -> None:
+    words = ("-m", "tfopt", "launch", "-np", "2", "--kind", "parameter_server", "--", "run")
+    changed = ["model.builder=mine:losing_a_worker", "train.epochs=8", "gate=null", "export=[]"]
+    changed += ["steps=[{cluster: {clusters: 8, epochs: 1}}]"]
+    options = [word for setting in changed for word in ("--set", setting)]
+    code, output = run(*words, "recipe.yaml", "-o", "out", *options)
+    assert code == 0, output
+    assert "worker 0 was ended by signal 9 (SIGKILL); 1 worker(s) go on" in output
+    assert output.count("note: asynchronous: workers changed the weights") == 2
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    train, cluster = results["stages"]
+    assert train["metric"] > 0.5
+    assert cluster["evidence"]["unique_values_max"] <= 8
+    for stage in (train, cluster):
+        spread = {name: stage["evidence"][name] for name in ("asynchronous", "workers", "servers")}
+        assert spread == {"asynchronous": True, "workers": 2, "servers": 1}
 
 
 def test_an_error_of_one_worker_is_named_and_ends_all(run: Any, tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ CHIEF = {
     "cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]},
     "task": {"type": "worker", "index": 1},
 }
+SERVED = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
+
+
+def served(kind: str, **cluster: Any) -> dict[str, str]:
+    task = {"type": kind, "index": 0}
+    return {"TF_CONFIG": json.dumps({"cluster": {**SERVED, **cluster}, "task": task})}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,8 @@ CHIEF = {
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Place()),
         ({"TF_CONFIG": json.dumps(CLUSTER)}, Place(1, 2, "TF_CONFIG")),
         ({"TF_CONFIG": json.dumps(CHIEF)}, Place(2, 3, "TF_CONFIG")),
+        (served("chief"), Place(launcher="TF_CONFIG", task="chief")),
+        (served("ps"), Place(launcher="TF_CONFIG", task="ps")),
     ],
 )
 def test_places(environment: dict[str, str], place: Place) -> None:
@@ -43,6 +51,8 @@ def test_places(environment: dict[str, str], place: Place) -> None:
         ({"HOROVOD_RANK": "first", "HOROVOD_SIZE": "4"}, "rank 'first'"),
         ({"TF_CONFIG": "{"}, "TF_CONFIG does not describe.*Received: {"),
         ({"TF_CONFIG": "{}"}, "TF_CONFIG does not describe.*cluster"),
+        (served("chief", worker=[]), "1 chief.* and 0 worker.*needs one chief"),
+        (served("evaluator"), "TF_CONFIG does not describe.*evaluator"),
         (
             {"TF_CONFIG": json.dumps({**CLUSTER, "task": {"type": "ps", "index": 0}})},
             "TF_CONFIG does not describe.*'ps'",
@@ -65,6 +75,7 @@ def test_variables_that_say_nothing_useful(environment: dict[str, str], named: s
         (Place(0, 2, "horovodrun"), "horovod"),
         (Place(1, 2, "mpirun"), "horovod"),
         (Place(0, 2, "TF_CONFIG"), "multi_worker"),
+        (Place(launcher="TF_CONFIG", task="worker"), "parameter_server"),
     ],
 )
 def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
@@ -77,6 +88,10 @@ def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
         ({"kind": "single"}, Place(1, 2, "horovodrun"), "'single', but horovodrun started 2 proc"),
         ({"kind": "mirrored"}, Place(1, 2, "mpirun"), "'mirrored', but mpirun.*rank 1"),
         ({"kind": "single"}, Place(0, 2, "TF_CONFIG"), "auto or 'multi_worker'"),
+        ({"kind": "parameter_server"}, Place(), "started alone.*names no 'ps'"),
+        ({"kind": "parameter_server"}, Place(0, 2, "TF_CONFIG"), "TF_CONFIG started 2.*no 'ps'"),
+        ({"kind": "single"}, Place(launcher="TF_CONFIG", task="ps"), "this is the ps of a cluster"),
+        ({"kind": "tpu"}, Place(1, 2, "mpirun"), "'tpu', but mpirun.*rank 1"),
         ({"kind": "multi_worker"}, Place(), "started alone.*TF_CONFIG names no workers"),
         ({"kind": "multi_worker"}, Place(0, 2, "horovodrun"), "horovodrun started 2"),
         ({"kind": "horovod"}, Place(0, 2, "TF_CONFIG"), "'horovod', but TF_CONFIG started 2"),

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from tfopt.config.section import Section
 
-StrategyKind = Literal["auto", "single", "mirrored", "multi_worker", "horovod"]
+StrategyKind = Literal[
+    "auto", "single", "mirrored", "multi_worker", "parameter_server", "tpu", "horovod"
+]
 
 
 class Strategy(Section):
@@ -17,10 +19,13 @@ class Strategy(Section):
     Attributes:
         kind: ``single``: one process on one device. ``mirrored``: one process on several
             devices. ``multi_worker``: several processes, by tf.distribute and
-            ``TF_CONFIG``. ``horovod``: several processes, started by ``horovodrun`` or
-            ``mpirun``. ``auto`` takes what the process was started by, or ``single``.
+            ``TF_CONFIG``. ``parameter_server``: asynchronous steps of workers on weights that
+            servers hold, by ``TF_CONFIG``. ``tpu``: the cores of a TPU. ``horovod``: several
+            processes, started by ``horovodrun`` or ``mpirun``. ``auto`` takes what the process
+            was started by, or ``single``.
         devices: Devices of ``mirrored``: GPUs, or as many logical CPUs where there are none;
             None takes every GPU.
+        tpu: Name or ``grpc://host:port`` of the TPU of kind ``tpu``; None is that of this machine.
         learning_rate_scaling: What the learning rates of all stages are multiplied by:
             ``linear`` by the number of replicas, ``sqrt`` by its square root. The global
             batch is the recipe's own number, so ``none`` gives the model of one process.
@@ -30,6 +35,7 @@ class Strategy(Section):
 
     kind: StrategyKind = "auto"
     devices: int | None = Field(None, ge=1)
+    tpu: str | None = Field(None, min_length=1)
     learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
     timeline: bool = False
 
@@ -39,6 +45,12 @@ class Strategy(Section):
             raise ValueError(f"devices is for kind 'mirrored'; this is {self.kind!r}")
         if self.timeline and self.kind != "horovod":
             raise ValueError(f"timeline is for kind 'horovod'; this is {self.kind!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _tpu_is_tpu(self) -> Strategy:
+        if self.tpu is not None and self.kind != "tpu":
+            raise ValueError(f"tpu is for kind 'tpu'; this is {self.kind!r}")
         return self
 
     def rate_factor(self, replicas: int) -> float:

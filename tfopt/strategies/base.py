@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +22,37 @@ STRATEGIES: Mapping[str, str] = {
     "single": "tfopt.strategies.single:open_single",
     "mirrored": "tfopt.strategies.tf_native:open_mirrored",
     "multi_worker": "tfopt.strategies.tf_native:open_multi_worker",
+    "parameter_server": "tfopt.strategies.parameter_server:open_parameter_server",
+    "tpu": "tfopt.strategies.tpu:open_tpu",
     "horovod": "tfopt.strategies.horovod:open_horovod",
 }
 """Kind to a function from settings and place to the strategy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What is to say of how a stage was trained.
+
+    Attributes:
+        evidence: Name to number or truth value.
+        note: What the reader must know of the result, or empty.
+    """
+
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+class Steps(Protocol):
+    """What trains a compiled model batch by batch, where ``fit`` of tf_keras cannot."""
+
+    def train(self, batch: Any) -> Mapping[str, Any]:
+        """Take a step, or begin one; return its logs, to be read with ``float``."""
+
+    def judge(self, batch: Any) -> None:
+        """Add a batch to the metrics in inference mode, or begin to."""
+
+    def logs(self) -> dict[str, float]:
+        """Wait for all that was begun, and return the metrics since they were reset."""
 
 
 class Strategy(Protocol):
@@ -66,6 +95,12 @@ class Strategy(Protocol):
         Args:
             batches: A dataset of undivided batches.
         """
+
+    def steps_of(self, model: Any) -> Steps | None:
+        """Return what trains a compiled model instead of ``fit``; None leaves it to ``fit``."""
+
+    def spread(self) -> Spread:
+        """Return what the results of a trained stage say beside its replicas and speed."""
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return an optimizer that averages the gradients of all replicas."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tfopt.config.strategy import Strategy
@@ -30,12 +30,15 @@ class Place:
             ``mpiexec``, ``srun``, ``TF_CONFIG``, or empty.
         is_elastic: Whether rank and size may change while the process lives; they are those
             that it was started with.
+        task: In a cluster with parameter servers ``chief``, ``worker`` or ``ps``; the chief is
+            the only process that runs the recipe. Otherwise empty.
     """
 
     rank: int = 0
     size: int = 1
     launcher: str = ""
     is_elastic: bool = False
+    task: str = ""
 
     @property
     def is_launched(self) -> bool:
@@ -46,8 +49,13 @@ class Place:
     def kind(self) -> str:
         """Return the strategy that goes with the launcher."""
         if self.launcher == _CLUSTER:
-            return "multi_worker"
+            return "parameter_server" if self.task else "multi_worker"
         return "horovod" if self.launcher else "single"
+
+    @property
+    def serves(self) -> bool:
+        """Return whether this process does what a chief tells it, and runs no recipe."""
+        return self.task in ("worker", "ps")
 
 
 def find_place(environment: Mapping[str, str]) -> Place:
@@ -106,6 +114,17 @@ def choose_kind(settings: Strategy, place: Place) -> str:
             other would train alone, and write over each other's files.
     """
     kind = place.kind if settings.kind == "auto" else settings.kind
+    if kind == "parameter_server" and not place.task:
+        raise InputError(
+            f"strategy.kind is 'parameter_server', but {_started(place)}, and TF_CONFIG names no "
+            "'ps'. Start it with: tfopt launch -np 2 --kind parameter_server -- run RECIPE"
+        )
+    if place.task and kind != "parameter_server":
+        raise InputError(
+            f"strategy.kind is {kind!r}, but {_started(place)} of a cluster with parameter "
+            "servers. Set strategy.kind to auto or 'parameter_server', or take 'ps' out of "
+            "TF_CONFIG."
+        )
     if kind == "multi_worker" and place.launcher != _CLUSTER:
         raise InputError(
             f"strategy.kind is 'multi_worker', but {_started(place)}, and TF_CONFIG names no "
@@ -116,7 +135,7 @@ def choose_kind(settings: Strategy, place: Place) -> str:
             f"strategy.kind is 'horovod', but {_started(place)}. Start it with horovodrun or "
             "mpirun, or set strategy.kind to auto or 'multi_worker'."
         )
-    if kind in ("single", "mirrored") and place.size > 1:
+    if kind in ("single", "mirrored", "tpu") and place.size > 1:
         raise InputError(
             f"strategy.kind is {kind!r}, but {_started(place)}: each would train alone. Set "
             f"strategy.kind to auto or {place.kind!r}, or start one process."
@@ -127,6 +146,8 @@ def choose_kind(settings: Strategy, place: Place) -> str:
 def _started(place: Place) -> str:
     if not place.launcher:
         return "this process was started alone"
+    if place.task:
+        return f"TF_CONFIG says that this is the {place.task}"
     number = f"{place.size} process{'' if place.size == 1 else 'es'}"
     return f"{place.launcher} started {number} (this is rank {place.rank})"
 
@@ -147,6 +168,8 @@ def _in_cluster(text: str) -> Place:
         cluster, task = config["cluster"], config["task"]
         chiefs, workers = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
         kind, index = task["type"], int(task["index"])
+        if cluster.get("ps"):
+            return _with_servers(cluster, kind, index)
         rank = {"chief": index, "worker": chiefs + index}[kind]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -156,3 +179,21 @@ def _in_cluster(text: str) -> Place:
             f"{text:.300}"
         ) from error
     return _place(_CLUSTER, str(rank), str(chiefs + workers))
+
+
+def _with_servers(cluster: Mapping[str, Sequence[str]], kind: str, index: int) -> Place:
+    """Return the place in a cluster with parameter servers.
+
+    Raises:
+        InputError: If the cluster lacks a chief or workers.
+        KeyError: If this process is none of the cluster's.
+    """
+    chiefs, workers = len(cluster.get("chief", ())), len(cluster.get("worker", ()))
+    if chiefs != 1 or not workers:
+        raise InputError(
+            f"TF_CONFIG names parameter servers ('ps'), {chiefs} chief(s) and {workers} worker(s). "
+            "A cluster with parameter servers needs one chief and at least one worker."
+        )
+    if not 0 <= index < len(cluster[kind]):
+        raise KeyError(f"{kind} {index}")
+    return Place(launcher=_CLUSTER, task=kind)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.config.strategy import Strategy as Settings
+from tfopt.strategies.base import Spread, Steps
 from tfopt.strategies.place import Place
 
 
@@ -33,6 +34,14 @@ class Single:
     def whole(self, batches: Any) -> Any:
         """Return the batches."""
         return batches
+
+    def steps_of(self, model: Any) -> Steps | None:
+        """Leave it to ``fit``."""
+        return None
+
+    def spread(self) -> Spread:
+        """Say nothing more."""
+        return Spread()
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer."""

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import InputError
+from tfopt.strategies.base import Spread, Steps
 from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
@@ -64,6 +65,14 @@ class Distributed:
         times = self.local_replicas
         repeated = batches.flat_map(lambda *b: tf.data.Dataset.from_tensors(b).repeat(times))
         return self.distribute(repeated.repeat())
+
+    def steps_of(self, model: Any) -> Steps | None:
+        """Leave it to ``fit``."""
+        return None
+
+    def spread(self) -> Spread:
+        """Say nothing more."""
+        return Spread()
 
     def optimizer(self, optimizer: Any) -> Any:
         """Return the optimizer: that of tf_keras sums over the replicas itself."""

@@ -27,6 +27,7 @@ from tfopt.training.keeper import Keeper
 from tfopt.training.optimizers import make_optimizer
 from tfopt.training.parts import computed_in_parts
 from tfopt.training.rates import VariableRate
+from tfopt.training.stepwise import Epochs, fit_by_steps
 from tfopt.training.task import Task
 
 
@@ -225,26 +226,33 @@ def _run(job: FitJob, keeper: Keeper) -> None:
             parts=job.settings.accumulate,
         ),
     )
-    validation, judged_steps = None, None
-    if job.validation is not None:
-        validation = strategy.whole(job.validation.batches(EVALUATION_BATCH))
-        judged_steps = job.validation.steps_per_epoch(EVALUATION_BATCH)
+    judged = job.validation.batches(EVALUATION_BATCH) if job.validation is not None else None
+    callbacks = [*job.callbacks, keeper]
     with _named_errors(keeper, processes=strategy.size):
-        job.model.fit(
-            strategy.distribute(batches),
-            initial_epoch=first,
-            epochs=job.settings.epochs,
-            steps_per_epoch=job.steps_per_epoch,
-            validation_data=validation,
-            validation_steps=judged_steps,
-            callbacks=[*job.callbacks, keeper],
-            verbose=0,
-        )
+        steps = strategy.steps_of(job.model)
+        if steps is not None:
+            epochs = Epochs(batches, job.steps_per_epoch, first, job.settings.epochs, judged)
+            fit_by_steps(job.model, steps, epochs, callbacks)
+        else:
+            job.model.fit(
+                strategy.distribute(batches),
+                initial_epoch=first,
+                epochs=job.settings.epochs,
+                steps_per_epoch=job.steps_per_epoch,
+                validation_data=strategy.whole(judged) if judged is not None else None,
+                validation_steps=_steps(job.validation),
+                callbacks=callbacks,
+                verbose=0,
+            )
     if not keeper.is_finished:
         raise TrainingError(
             f"The training data ran out in epoch {keeper.progress.epochs_done + 1}: fewer than "
             f"{job.steps_per_epoch} batches came."
         )
+
+
+def _steps(validation: Split | None) -> int | None:
+    return None if validation is None else validation.steps_per_epoch(EVALUATION_BATCH)
 
 
 def _forget_training(model: Model) -> None:
