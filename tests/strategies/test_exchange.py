@@ -45,10 +45,10 @@ def test_the_wait_of_some_steps_is_measured() -> None:
     assert clock.take() is None
     step, variable = stepping(optimizer := keras.optimizers.SGD(0.1))
     assert clock.measure(optimizer) is optimizer
-    for _ in range(7):
+    for _ in range(6):
         step()
     assert math.isnan(clock.take() or 0.0)  # none of these was looked at
-    for _ in range(9):
+    for _ in range(10):
         step()
     found = clock.take()
     assert found is not None
