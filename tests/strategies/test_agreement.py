@@ -64,11 +64,6 @@ def test_other_models_are_named(others: Others) -> None:
         agreement.broadcast(VARIABLES)
 
 
-def test_the_digest_sees_the_sign_of_zero() -> None:
-    one, other = (agreement._digests([tf.Variable([value])]) for value in (0.0, -0.0))
-    assert one != other
-
-
 def test_the_same_rows_are_found_in_any_order(others: Others) -> None:
     rows = {"x": np.arange(40).reshape(10, 4), "y": np.arange(10)}
     others(lambda mine: mine[::-1])

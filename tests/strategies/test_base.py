@@ -61,8 +61,9 @@ def test_an_error_of_one_is_the_error_of_all() -> None:
 def test_weights_that_differ_are_named() -> None:
     variables = [tf.Variable([1.0], name="one"), tf.Variable([2.0], name="two")]
     require_alike(Second(lambda own: own), variables, when="now")
-    planted = Second(lambda own: [own[0], [b"other"]])
-    with pytest.raises(VerificationError, match=r"2 replicas.*after step 1: weight 'two' differs"):
+    planted = Second(lambda own: [own[0] + [0, 1]])
+    expected = r"replicas \[0, 1\] differ after step 1: 1 of 2 variables, two"
+    with pytest.raises(VerificationError, match=expected):
         require_alike(planted, variables, when="after step 1")
 
 

@@ -306,12 +306,23 @@ def test_parts_of_a_batch_change_nothing(
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+class Two(Single):
+    """Two processes of Horovod, up to the first step."""
+
+    name, replicas = "horovod", 2
+
+
 def test_synchronized_statistics_that_horovod_would_not_synchronize(
     make_job: MakeJob, make_model: Any, listener: Any
 ) -> None:
-    class Two(Single):
-        name, replicas = "horovod", 2
-
     norm = keras.layers.BatchNormalization(synchronized=True, name="all_rows")
     with pytest.raises(ModelError, match=r"'all_rows' has synchronized=True.*kind is horovod"):
         fit(make_job(make_model(norm), strategy=Two()), listener)
+
+
+def test_a_masked_loss_is_not_divided(make_job: MakeJob, listener: Any) -> None:
+    tokens = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
+    masked = keras.Model(tokens, keras.layers.Dense(1)(x))
+    with pytest.raises(ModelError, match="has a mask.*2 replicas would each take"):
+        fit(replace(make_job(), model=masked, strategy=Two()), listener)

@@ -193,7 +193,8 @@ class Fit(Section):
         learning_rate: A number, or a mapping with ``schedule``.
         gradient_clip: Gradient clipping.
         accumulate: Parts in which a batch is computed, one after the other; their gradients are
-            averaged before the one update of the batch. It saves memory and changes nothing else.
+            averaged before the one update of the batch. It saves memory; only what
+            looks at several rows together (batch statistics, ranges) sees a difference.
         early_stopping: Stop before ``epochs``; only epochs at target count.
         keep: Weights kept at the end: of the last epoch, or of the best epoch on the
             validation rows among the epochs at target: by what ``early_stopping``

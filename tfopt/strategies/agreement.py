@@ -5,21 +5,23 @@ All ranks see the same gathered numbers, so all raise the same error, and none w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from tfopt.errors import DataError, TrainingError, VerificationError
+from tfopt.strategies.digests import (
+    Digests,
+    digest_of,
+    digests_of,
+    name_of,
+    require_equal_digests,
+    value_of,
+)
 from tfopt.strategies.horovod_door import hvd
 
-Digests = npt.NDArray[np.int64]
-
-_DIGEST_BYTES = 8
-_SHOWN = 3
 # Rows that several ranks hold by chance, in data without a row twice.
 _STRAY_ROWS = 2
 
@@ -43,27 +45,13 @@ def require_equal_weights(variables: Sequence[Any], *, when: str = "now") -> Non
     Raises:
         VerificationError: Naming the variables and the usual causes.
     """
-    everyone = gather(_digests(variables))
-    if len({len(one) for one in everyone}) > 1:
-        numbers = [len(one) for one in everyone]
-        raise VerificationError(
-            f"The ranks train different models: they have {numbers} variables (rank 0 first). "
-            "Build the same model on every rank."
-        )
-    table = np.stack(everyone)
-    differing = np.flatnonzero((table != table[0]).any(axis=0))
-    if not differing.size:
-        return
-    names = [_name(variables[index]) for index in differing[:_SHOWN]]
-    more = f" and {differing.size - _SHOWN} more" if differing.size > _SHOWN else ""
-    ranks = [0, *np.flatnonzero((table != table[0]).any(axis=1)).tolist()]
-    raise VerificationError(
-        f"The weights of ranks {ranks} differ {when}: {differing.size} of {len(variables)} "
-        f"variables, {', '.join(names)}{more}. Their gradients are not averaged, or they began "
-        "from different weights. Usual causes: an optimizer without tfopt.DistributedOptimizer "
-        "(Horovod's own does nothing for Keras 3 and under a custom train_step); no "
-        "tfopt.callbacks.BroadcastState; a callback that changes weights on one rank."
+    causes = (
+        "an optimizer without tfopt.DistributedOptimizer (Horovod's own does nothing for Keras 3 "
+        "and under a custom train_step); no tfopt.callbacks.BroadcastState; a callback that "
+        "changes weights on one rank"
     )
+    everyone = gather(digests_of(variables))
+    require_equal_digests(everyone, variables, who="ranks", when=when, causes=causes)
 
 
 def require_different_batches(rows: Any, *, what: str = "training data") -> None:
@@ -155,7 +143,7 @@ def mean_of_state(variables: Sequence[Any]) -> list[str]:
         VerificationError: If the ranks have different numbers of variables.
     """
     floating = [one for one in variables if tf.as_dtype(_dtype(one)).is_floating]
-    everyone = gather(_digests(floating))
+    everyone = gather(digests_of(floating))
     if len({len(one) for one in everyone}) > 1:
         raise VerificationError(
             "The ranks train different models: they have "
@@ -165,8 +153,8 @@ def mean_of_state(variables: Sequence[Any]) -> list[str]:
     changed = []
     for index in np.flatnonzero((table != table[0]).any(axis=0)):
         variable = floating[index]
-        variable.assign(hvd().allreduce(_value(variable), op=_operation(variable)))
-        changed.append(_name(variable))
+        variable.assign(hvd().allreduce(value_of(variable), op=_operation(variable)))
+        changed.append(name_of(variable))
     return changed
 
 
@@ -181,7 +169,7 @@ def broadcast(variables: Sequence[Any], *, root: int = 0) -> None:
         VerificationError: If the ranks have different variables.
     """
     shapes = [f"{tuple(one.shape)} {tf.as_dtype(_dtype(one)).name}" for one in variables]
-    everyone = gather(np.array([_digest(shape.encode()) for shape in shapes], np.int64))
+    everyone = gather(np.array([digest_of(shape.encode()) for shape in shapes], np.int64))
     if any(not np.array_equal(one, everyone[0]) for one in everyone):
         raise VerificationError(
             "The ranks built different models or optimizers: numbers or shapes of their variables "
@@ -189,7 +177,7 @@ def broadcast(variables: Sequence[Any], *, root: int = 0) -> None:
             "every rank."
         )
     for variable in variables:
-        variable.assign(hvd().broadcast(_value(variable), root_rank=root))
+        variable.assign(hvd().broadcast(value_of(variable), root_rank=root))
 
 
 def gather(numbers: Digests) -> list[Digests]:
@@ -208,40 +196,20 @@ def gather(numbers: Digests) -> list[Digests]:
 
 
 def _operation(variable: Any) -> Any:
-    name = _name(variable).split(":")[0]
+    name = name_of(variable).split(":")[0]
     if name.endswith("min"):
         return hvd().Min
     return hvd().Max if name.endswith("max") else hvd().Average
-
-
-def _digests(variables: Sequence[Any]) -> Digests:
-    return np.array([_digest(_value(one).numpy().tobytes()) for one in variables], np.int64)
 
 
 def _row_digests(rows: Any) -> Digests:
     parts = [np.asarray(part) for part in tf.nest.flatten(rows)]
     count = min((len(part) for part in parts), default=0)
     return np.array(
-        [_digest(b"".join(part[index].tobytes() for part in parts)) for index in range(count)],
+        [digest_of(b"".join(part[index].tobytes() for part in parts)) for index in range(count)],
         np.int64,
     )
 
 
-def _digest(content: bytes) -> int:
-    short = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-    return int.from_bytes(short, "little", signed=True)
-
-
-def _value(variable: Any) -> Any:
-    """Return the tensor of a variable of either Keras, without the cast of mixed precision."""
-    if hasattr(variable, "path"):
-        return tf.convert_to_tensor(variable.value)
-    return variable.read_value()
-
-
 def _dtype(variable: Any) -> Any:
     return variable.dtype
-
-
-def _name(variable: Any) -> str:
-    return str(getattr(variable, "path", variable.name))

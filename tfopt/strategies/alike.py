@@ -1,17 +1,12 @@
-"""Show that all replicas hold the same model."""
+"""Show that all replicas of a run hold the same model."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from tfopt.errors import VerificationError
 from tfopt.strategies.base import Strategy
-
-_DIGEST_BYTES = 8
+from tfopt.strategies.digests import digests_of, require_equal_digests
 
 
 def require_alike(strategy: Strategy, variables: Sequence[Any], *, when: str) -> None:
@@ -27,21 +22,12 @@ def require_alike(strategy: Strategy, variables: Sequence[Any], *, when: str) ->
         when: The moment, for the message: ``after step 1``.
 
     Raises:
-        VerificationError: With the first variable that differs.
+        VerificationError: With the replicas and variables that differ.
     """
-    if strategy.replicas == 1:
+    if strategy.replicas == 1 or not variables:
         return
-    own = [[_digest(copy) for copy in strategy.copies_of(variable)] for variable in variables]
-    for variable, *found in zip(variables, *strategy.gather(own), strict=True):
-        if len({digest for digests in found for digest in digests}) > 1:
-            name = variable.name.removesuffix(":0")
-            raise VerificationError(
-                f"The {strategy.replicas} replicas do not hold the same model {when}: weight "
-                f"{name!r} differs. Their gradients are not averaged, or a layer or callback "
-                "changes weights differently on each of them."
-            )
-
-
-def _digest(variable: Any) -> bytes:
-    content = np.ascontiguousarray(variable.numpy())
-    return hashlib.blake2b(content.tobytes(), digest_size=_DIGEST_BYTES).digest()
+    copies = zip(*(strategy.copies_of(variable) for variable in variables), strict=True)
+    own = [digests_of(replica) for replica in copies]
+    everyone = [digests for process in strategy.gather(own) for digests in process]
+    causes = "a layer, a callback or a training step that changes weights on its own"
+    require_equal_digests(everyone, variables, who="replicas", when=when, causes=causes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.replicas import exchanging
-from tfopt.strategies.agreement import mean_of_state
+from tfopt.strategies.agreement import gather, mean_of_state
 from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.horovod_door import hvd
 from tfopt.strategies.lifeline import LOST_SECONDS, watch_peers
@@ -103,8 +104,8 @@ class Horovod(Single):
         if self.size == 1:
             return [value]
         with named_loss(_WAITING):
-            found: Sequence[Any] = self._horovod.allgather_object(value, name="tfopt.gather")
-        return list(found)
+            everyone = gather(np.frombuffer(_packed(value), np.int64))
+        return [pickle.loads(one.tobytes()) for one in everyone]
 
     def from_chief(self, value: Any) -> Any:
         """Return the chief's value."""
@@ -127,3 +128,9 @@ def open_horovod(settings: Settings, place: Place) -> Horovod:
     if horovod.size() > 1:
         watch_peers(LOST_SECONDS)
     return Horovod(horovod, has_timeline=settings.timeline)
+
+
+def _packed(value: Any) -> bytes:
+    """Return a value as bytes that are whole numbers; reading it leaves the filling out."""
+    raw = pickle.dumps(value)
+    return raw + b"\0" * (-len(raw) % 8)

@@ -132,7 +132,7 @@ def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
             f"Model {model.name!r} has nothing to train: it has no weights, or every layer is "
             "frozen. Set epochs: 0, or layer.trainable = True."
         )
-    _require_shared_statistics(model, job.strategy)
+    _require_whole_batch(job)
     with job.strategy.scope():
         return _fit(job, reporter)
 
@@ -170,15 +170,28 @@ def _fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:
     return keeper.progress.history
 
 
-def _require_shared_statistics(model: Model, strategy: Strategy) -> None:
-    """Raise if batch normalization should see all rows, and would silently see a replica's.
+def _require_whole_batch(job: FitJob) -> None:
+    """Raise if something should see the whole batch, and would silently see a replica's rows.
 
-    tf_keras synchronizes it over replicas of ``tf.distribute`` alone.
+    tf_keras synchronizes batch normalization over replicas of ``tf.distribute`` alone, and takes
+    the mean of a masked loss over the positions of one replica
+    (``losses_utils.apply_valid_mask``).
 
     Raises:
-        ModelError: Naming the first such layer.
+        ModelError: Naming it.
     """
-    if strategy.copies or strategy.replicas == 1:
+    model, strategy = job.model, job.strategy
+    if strategy.replicas == 1:
+        return
+    is_masked = any(hasattr(output, "_keras_mask") for output in model.outputs or ())
+    if is_masked and not job.task.by_position:
+        raise ModelError(
+            f"The output of model {model.name!r} has a mask, so its loss is the mean over "
+            f"positions that are not padding, and {strategy.replicas} replicas would each take "
+            "that of their own. Set strategy: {kind: single}, or label each position with a class "
+            "number."
+        )
+    if strategy.copies:
         return
     for layer in model._flatten_layers():
         if getattr(layer, "synchronized", False):
