@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.config.strategy import Strategy as Settings
+from tfopt.errors import StorageError
 from tfopt.replicas import exchanging
 from tfopt.strategies.agreement import gather, mean_of_state
 from tfopt.strategies.exchange import ExchangeClock
@@ -64,7 +65,11 @@ class Horovod(Single):
 
     @contextmanager
     def recorded(self, file: Path) -> Iterator[None]:
-        """Write Horovod's timeline: every collective, for chrome://tracing or Perfetto."""
+        """Write Horovod's timeline: every collective, for chrome://tracing or Perfetto.
+
+        Raises:
+            StorageError: If there is none at the end.
+        """
         if not self._has_timeline:
             yield
             return
@@ -75,6 +80,11 @@ class Horovod(Single):
         finally:
             if self.rank == 0:
                 self._horovod.stop_timeline()
+        if not self.from_chief(file.is_file()):
+            raise StorageError(
+                f"Horovod did not write its timeline {file}. The environment may say otherwise: "
+                "unset HOROVOD_TIMELINE, or set strategy.timeline: false."
+            )
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the mean of each value over all processes."""
