@@ -187,6 +187,14 @@ def _spread(recipe: Recipe, train: Split) -> str:
             "on weights that others change meanwhile, so the result differs from run to run; the "
             "chief reads the data; learning rates are not scaled"
         )
+    if settings.kind == "model_parallel":
+        devices = settings.devices or 1
+        parts = settings.model_devices or devices
+        return (
+            f"model_parallel: outputs of Dense and Embedding layers are divided among {parts} "
+            f"devices where their number allows it, and each batch of {rows} rows among "
+            f"{devices // parts} groups of them; learning rates are not scaled"
+        )
     among = "the processes that are started"
     if settings.kind == "mirrored":
         among = f"{settings.devices} devices" if settings.devices else "all GPUs"

@@ -58,6 +58,17 @@ def pictures(*layers: Any, frozen: bool = True, synchronized: bool = False) -> M
     return keras.Model(image, keras.layers.Dense(CLASSES, name="logits")(x))
 
 
+def without_norm() -> Model:
+    """Convolutions, embeddings aside every layer that DTensor is to divide or to keep whole."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((6, 6, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv", kernel_regularizer="l2")(image)
+    x = keras.layers.MaxPooling2D(2, name="pool")(keras.layers.ReLU(name="relu")(x))
+    x = keras.layers.Dense(8, activation="gelu", name="hidden")(keras.layers.Flatten()(x))
+    x = keras.layers.Add(name="sum")([x, keras.layers.Dense(8, "tanh", name="beside")(x)])
+    return keras.Model(image, keras.layers.Dense(CLASSES, name="logits")(x))
+
+
 def words() -> Model:
     keras.utils.set_random_seed(3)
     tokens = keras.Input((6,), dtype="int32", name="tokens")
@@ -88,6 +99,14 @@ def of_keras3() -> Model:
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model.keras")
         return load_model(f"{folder}/model.keras")
+
+
+def words_wide() -> Model:
+    keras.utils.set_random_seed(3)
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(20, 8, name="table")(tokens)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(tokens, keras.layers.Dense(CLASSES, name="logits")(x))
 
 
 def image_split() -> ArraySplit:
@@ -128,6 +147,32 @@ class Case:
     is_cached: bool = False
 
 
+DIVIDED = {
+    "divided cosine": Case(
+        1e-6,
+        make=without_norm,
+        train={
+            "optimizer": {"name": "sgd", "momentum": 0.9},
+            "learning_rate": {"schedule": "cosine", "peak": 0.05},
+        },
+    ),
+    "divided decay": Case(
+        1e-5,
+        make=without_norm,
+        train={"optimizer": {"name": "adamw", "weight_decay": 0.01}, "learning_rate": 1e-2},
+    ),
+    "divided plateau": Case(
+        1e-6,
+        make=without_norm,
+        train={
+            "optimizer": "sgd",
+            "epochs": 3,
+            "gradient_clip": {"global_norm": 0.5},
+            "learning_rate": {"schedule": "plateau", "peak": 0.5, "patience": 1},
+        },
+    ),
+    "divided words": Case(1e-6, make=words_wide, split=token_split, train={"optimizer": "sgd"}),
+}
 CASES = {
     "sgd": Case(1e-6, train={"optimizer": {"name": "sgd", "momentum": 0.9}}),
     "adam": Case(1e-5, train={"optimizer": "adam", "learning_rate": 1e-2}),
@@ -283,7 +328,7 @@ def main() -> None:
     tf.config.experimental.enable_op_determinism()
     found: dict[str, Any] = {}
     for name in names:
-        case = {**CASES, **LOOSE}[name]
+        case = {**CASES, **LOOSE, **DIVIDED}[name]
         # Alone, each batch is computed at once.
         whole = {k: v for k, v in case.train.items() if k != "accumulate"} if case.train else None
         _, alone, history = run(replace(case, train=whole), Single())
@@ -293,6 +338,7 @@ def main() -> None:
             "apart": furthest(alone, together),
             "moved": furthest(before, together),
             "logs": {key: (history[key], logs[key]) for key in history},
+            "spread": dict(strategy.spread().evidence),
             "weights": [float(np.sum(w, dtype=np.float64)) for w in together],
         }
     ranks = strategy.gather(found)

@@ -55,6 +55,7 @@ TWO = [
     "cluster",
     "quantize",
 ]
+DIVIDED = ["divided cosine", "divided decay", "divided plateau", "divided words"]
 _LIMIT_SECONDS = 400
 
 
@@ -113,6 +114,14 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads(target.read_text())
 
 
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    target = tmp_path_factory.mktemp("mesh") / "found.json"
+    settings = {"kind": "model_parallel", "devices": 4, "model_devices": 2}
+    finish([start([], settings, DIVIDED, target)])
+    return json.loads(target.read_text())
+
+
 def require_same_model(found: Any, name: str, *, ranks: int) -> None:
     assert found["replicas"] == 2
     assert len(found["ranks"]) == ranks
@@ -144,6 +153,23 @@ def test_multi_worker(name: str, workers: Any) -> None:
 @pytest.mark.parametrize("name", TWO)
 def test_horovod(name: str, ranks: Any) -> None:
     require_same_model(ranks, name, ranks=2)
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_model_parallel(name: str, mesh: Any) -> None:
+    (found,) = mesh["ranks"]
+    case = found[name]
+    assert case["limit"] <= 1e-5
+    assert case["moved"] > 10 * case["limit"]
+    assert case["apart"] <= case["limit"]
+    for alone, together in case["logs"].values():
+        assert together == pytest.approx(alone, abs=20 * case["limit"])
+    spread = case["spread"]
+    assert (spread["devices"], spread["model_devices"]) == (4, 2)
+    # Half of what is divided, and all of the rest, lies on each device.
+    whole, held = spread["weight_bytes"], spread["weight_bytes_per_device"]
+    divided = 20 * 8 if name == "divided words" else (16 * 8 + 8) + (8 * 8 + 8)
+    assert whole - held == divided * 4 / 2
 
 
 def test_the_battery_is_whole(mirrored: Any) -> None:

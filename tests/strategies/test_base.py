@@ -75,7 +75,9 @@ def test_too_many_devices_for_a_running_tensorflow() -> None:
 
 
 def test_settings_that_only_one_kind_has() -> None:
-    with pytest.raises(ValueError, match="devices is for kind 'mirrored'; this is 'single'"):
+    with pytest.raises(
+        ValueError, match="devices is for kinds 'mirrored' and 'model_parallel'; this"
+    ):
         Settings(kind="single", devices=2)
     with pytest.raises(ValueError, match="timeline is for kind 'horovod'; this is 'auto'"):
         Settings(timeline=True)

@@ -24,6 +24,7 @@ STRATEGIES: Mapping[str, str] = {
     "multi_worker": "tfopt.strategies.tf_native:open_multi_worker",
     "parameter_server": "tfopt.strategies.parameter_server:open_parameter_server",
     "tpu": "tfopt.strategies.tpu:open_tpu",
+    "model_parallel": "tfopt.strategies.model_parallel:open_model_parallel",
     "horovod": "tfopt.strategies.horovod:open_horovod",
 }
 """Kind to a function from settings and place to the strategy."""

@@ -26,7 +26,7 @@ def require_possible(kind: str, recipe: Recipe) -> None:
             f"strategy.kind {kind!r} cannot train this recipe: {len(problems)} problem(s)\n"
             f"{lines}\n"
             "Train without them, and then go on from the finished stages with the whole recipe, "
-            "--resume and strategy.kind=single."
+            "--resume --set 'strategy={kind: single}'."
         )
 
 
@@ -38,6 +38,16 @@ def _against_servers(recipe: Recipe) -> Iterator[str]:
         if step.prune is not None:
             yield f"{place}: masks change at exact steps, which asynchronous workers pass over"
         yield from _without_teachers(recipe, number)
+
+
+def _against_divided_weights(recipe: Recipe) -> Iterator[str]:
+    """Yield what does not work on weights that DTensor divides."""
+    yield from _float32_without_xla(recipe, "weights divided by DTensor")
+    optimizer = recipe.training.optimizer if recipe.training is not None else None
+    if optimizer is not None and optimizer.ema is not None:
+        yield "train.optimizer.ema: averages of weights divided by DTensor are not kept"
+    for number, step in enumerate(recipe.steps):
+        yield f"steps[{number}].{step.name}: its layers have no layout in DTensor"
 
 
 def _float32_without_xla(recipe: Recipe, what: str) -> Iterator[str]:
@@ -64,4 +74,7 @@ def _without_teachers(recipe: Recipe, number: int) -> Iterator[str]:
         yield f"steps[{number}].{step.name}.teacher: teachers run in fit() of one process"
 
 
-_PROBLEMS = {"parameter_server": _against_servers}
+_PROBLEMS = {
+    "parameter_server": _against_servers,
+    "model_parallel": _against_divided_weights,
+}

@@ -153,6 +153,16 @@ def open_mirrored(settings: Settings, place: Place) -> Distributed:
     Raises:
         InputError: If there are not as many devices.
     """
+    native = tf.distribute.MirroredStrategy(devices_of_process(settings))
+    return Distributed("mirrored", native, place)
+
+
+def devices_of_process(settings: Settings) -> list[str]:
+    """Return the GPUs of this machine that are asked for, or as many logical CPUs.
+
+    Raises:
+        InputError: If there are not as many devices.
+    """
     graphics = tf.config.list_physical_devices("GPU")
     wanted = settings.devices or max(1, len(graphics))
     if graphics and wanted > len(graphics):
@@ -162,8 +172,7 @@ def open_mirrored(settings: Settings, place: Place) -> Distributed:
     kind = "GPU" if graphics else "CPU"
     if not graphics:
         _divide_processor(wanted)
-    devices = [f"{kind}:{number}" for number in range(wanted)]
-    return Distributed("mirrored", tf.distribute.MirroredStrategy(devices), place)
+    return [f"{kind}:{number}" for number in range(wanted)]
 
 
 def open_multi_worker(settings: Settings, place: Place) -> Distributed:
