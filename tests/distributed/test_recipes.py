@@ -159,7 +159,8 @@ def scores(text: str) -> list[str]:
 
 def test_a_whole_recipe_on_two_workers(run: Any, tmp_path: Path) -> None:
     words = ("-m", "tfopt", "launch", "-np", "2", "--kind", "multi_worker", "--")
-    code, output = run(*words, "run", "recipe.yaml", "-o", "out")
+    recipe = ("run", "recipe.yaml", "-o", "out", "--set", "data.batch_size=20")
+    code, output = run(*words, *recipe)
     assert code == 3, output
     assert "error: The gate allows a drop of -0.9000" in output
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -177,7 +178,7 @@ def test_a_whole_recipe_on_two_workers(run: Any, tmp_path: Path) -> None:
     assert len(first) > 8
     assert second == first
     # Taken up again, by one process: all is done already.
-    again, told = run("-m", "tfopt", "run", "recipe.yaml", "-o", "out", "--resume")
+    again, told = run("-m", "tfopt", *recipe, "--resume")
     assert again == 3
     assert told.count("skipped, finished by an earlier run") == 3
 
@@ -213,7 +214,8 @@ def test_an_error_of_one_worker_is_named_and_ends_all(run: Any, tmp_path: Path) 
 def test_horovodrun_of_the_script(run: Any, tmp_path: Path) -> None:
     launcher = ("-m", "horovod.runner.launch", "--gloo", "-np", "2", "-H", "localhost:2")
     program = (sys.executable, ROOT / "scripts" / "train.py", "--config", "recipe.yaml")
-    asked = ("--set", "strategy.kind=horovod", "--set", "strategy.timeline=true")
+    settings = ("strategy.kind=horovod", "strategy.timeline=true", "data.batch_size=20")
+    asked = [word for setting in settings for word in ("--set", setting)]
     code, output = run(*launcher, *program, "-o", "out", *asked)
     assert code == 0, output
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -48,11 +48,13 @@ def test_the_wait_of_some_steps_is_measured() -> None:
     for _ in range(6):
         step()
     assert math.isnan(clock.take() or 0.0)  # none of these was looked at
-    for _ in range(10):
+    step()
+    assert math.isnan(clock.take() or 0.0)  # this one was due, and began in the epoch before
+    for _ in range(9):
         step()
     found = clock.take()
     assert found is not None
-    assert found >= _PLANTED_SECONDS
+    assert 0.5 < found <= 1  # the planted wait is all that such a step does
     assert np.allclose(variable.numpy(), [-0.6, 1.2], atol=1e-6)
 
 
@@ -63,7 +65,7 @@ def test_an_optimizer_that_scales_the_loss() -> None:
     clock.measure(optimizer)
     for _ in range(8):
         step()
-    assert (clock.take() or 0.0) >= _PLANTED_SECONDS
+    assert 0.5 < (clock.take() or 0.0) <= 1
 
 
 def test_a_step_that_xla_compiles_is_not_measured() -> None:

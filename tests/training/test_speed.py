@@ -26,10 +26,10 @@ class Two(Single):
 def test_an_epoch_without_exchange_has_its_speed_alone() -> None:
     speed = Speed()
     speed.begin()
-    speed.end(5, exchange_seconds=None)
+    speed.end(5, exchange=None)
     assert {*speed.logs(4.0)} == {ROWS_PER_SECOND}
     assert math.isfinite(speed.logs(4.0)[ROWS_PER_SECOND])
-    speed.end(5, exchange_seconds=0.0)
+    speed.end(5, exchange=0.0)
     assert speed.logs(4.0)[EXCHANGE] == 0.0
 
 

@@ -106,12 +106,12 @@ class Strategy(Protocol):
     def optimizer(self, optimizer: Any) -> Any:
         """Return an optimizer that averages the gradients of all replicas."""
 
-    def exchange_seconds(self) -> float | None:
-        """Return how long a step waited for other replicas, on average since the last call.
+    def exchange_fraction(self) -> float | None:
+        """Return which share of a step waited for other replicas, since the last call.
 
-        It is the time from the last gradient of a replica to the last averaged one, the mean
-        over the replicas of this process; NaN if no step was measured since then, None if
-        none ever is.
+        It is the time from the last gradient of a replica to the last averaged one, over that
+        of the step, the mean of this process; NaN if no step was measured since then, None
+        if none ever is.
         """
 
     def recorded(self, file: Path) -> AbstractContextManager[Any]:

@@ -16,17 +16,20 @@ _EVERY_STEPS = 7  # a prime, so that in time it meets every place of an epoch
 
 
 class ExchangeClock:
-    """Measures in every seventh step the time between own gradients and averaged ones.
+    """Measures in every seventh step which share of it is between own and averaged gradients.
 
-    It begins when the last of a replica's own gradients is there, and ends when the last
+    That begins when the last of a replica's own gradients is there, and ends when the last
     averaged one is: the transfer that no computation hides, and the wait for slower
-    replicas. Two calls of Python a measured step. (``tf.timestamp`` is refused where
+    replicas. The step begins when the averaged gradients of the step before were there. Three
+    calls of Python for each measured step. (``tf.timestamp`` is refused where
     TensorFlow is deterministic, as in recipes.)
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # replicas of one process run in threads
-        self._seconds: list[float] = []
+        self._period = 0
+        self._waits: list[float] = []
+        self._steps: list[float] = []
         self._is_used = False
 
     def measure(self, optimizer: Any) -> Any:
@@ -45,34 +48,49 @@ class ExchangeClock:
             if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
                 return average(pairs)  # XLA cannot call Python
             self._is_used = True
-            # Not the first step: the others may still be tracing theirs.
-            is_measured = tf.equal(inner.iterations % _EVERY_STEPS, _EVERY_STEPS - 1)
+            end = self._end_of_replica()
+            place = inner.iterations % _EVERY_STEPS
+            is_measured = tf.equal(place, _EVERY_STEPS - 1)
             nothing = tf.constant(0.0, tf.float64)
             begun = tf.cond(is_measured, lambda: _call(_now, pairs), lambda: nothing)
             averaged = list(average(pairs))
-            tf.cond(is_measured, lambda: _call(self._end, averaged, begun), lambda: nothing)
+            is_noted = is_measured | tf.equal(place, _EVERY_STEPS - 2)
+            tf.cond(is_noted, lambda: _call(end, averaged, begun), lambda: nothing)
             return averaged
 
         inner.aggregate_gradients = timed
         return optimizer
 
     def take(self) -> float | None:
-        """Return how long a step waited, on average since this was last asked.
+        """Return which share of the steps was exchange since this was last asked.
 
         Returns:
-            Seconds; NaN if no step was measured since then, None if none ever is.
+            A number in ``[0, 1]``; NaN if no step was measured, None if none ever is.
         """
         with self._lock:
-            seconds, self._seconds = self._seconds, []
+            waits, steps = self._waits, self._steps
+            self._waits, self._steps = [], []
+            self._period += 1  # what lies between two epochs is no part of a step
         if not self._is_used:
             return None
-        return float(np.mean(seconds)) if seconds else math.nan
+        return sum(waits) / sum(steps) if steps else math.nan
 
-    def _end(self, begun: Any, *_: Any) -> Any:
-        now = _now()
-        with self._lock:
-            self._seconds.append(float(now - begun))
-        return now
+    def _end_of_replica(self) -> Callable[..., Any]:
+        """Return what a replica calls when it has the averaged gradients of a step."""
+        before = (-1, math.nan)
+
+        def end(begun: Any, *_: Any) -> Any:
+            nonlocal before
+            now = _now()
+            with self._lock:
+                period, ended = before
+                before = (self._period, now)
+                if begun and period == self._period:
+                    self._waits.append(float(now - begun))
+                    self._steps.append(float(now - ended))
+            return now
+
+        return end
 
 
 def _now(*_: Any) -> Any:

@@ -59,8 +59,8 @@ class Horovod(Single):
         self._clock = ExchangeClock()
         return self._clock.measure(averaging)
 
-    def exchange_seconds(self) -> float | None:
-        """Return how long a step waited for other ranks."""
+    def exchange_fraction(self) -> float | None:
+        """Return which share of a step waited for other ranks."""
         return None if self._clock is None else self._clock.take()
 
     @contextmanager

@@ -47,7 +47,7 @@ class Single:
         """Return the optimizer."""
         return optimizer
 
-    def exchange_seconds(self) -> float | None:
+    def exchange_fraction(self) -> float | None:
         """Return that it is not known: nothing is exchanged."""
         return None
 

@@ -81,8 +81,8 @@ class Distributed:
         self._clock = ExchangeClock()
         return self._clock.measure(optimizer)
 
-    def exchange_seconds(self) -> float | None:
-        """Return how long a step waited for other replicas."""
+    def exchange_fraction(self) -> float | None:
+        """Return which share of a step waited for other replicas."""
         return None if self._clock is None else self._clock.take()
 
     def recorded(self, file: Path) -> AbstractContextManager[Any]:

@@ -114,7 +114,7 @@ class Keeper(keras.callbacks.Callback):
             trained = self._job.model.trainable_variables
             require_alike(self._strategy, trained, when="after step 1")
         if batch + 1 == self._job.steps_per_epoch:
-            self._speed.end(batch + 1, exchange_seconds=self._strategy.exchange_seconds())
+            self._speed.end(batch + 1, exchange=self._strategy.exchange_fraction())
             # Now, as the validation rows are judged before the end of the epoch is announced.
             self._strategy.settle(self._state())
         now = time.monotonic()

@@ -31,15 +31,15 @@ class Speed:
         """Begin an epoch."""
         self._begun = time.monotonic()
 
-    def end(self, steps: int, *, exchange_seconds: float | None) -> None:
+    def end(self, steps: int, *, exchange: float | None) -> None:
         """End the steps of an epoch.
 
         Args:
             steps: How many there were.
-            exchange_seconds: How long one waited for other replicas, if that is measured.
+            exchange: Which share of a step waited for other replicas, if that is measured.
         """
         self._seconds, self._steps = time.monotonic() - self._begun, steps
-        self._exchange = exchange_seconds
+        self._exchange = exchange
 
     def logs(self, rows_per_step: float) -> dict[str, float]:
         """Return what was measured in the last epoch, for its logs.
@@ -49,7 +49,7 @@ class Speed:
         """
         found = {ROWS_PER_SECOND: rows_per_step * self._steps / self._seconds}
         if self._exchange is not None:
-            found[EXCHANGE] = self._exchange * self._steps / self._seconds
+            found[EXCHANGE] = self._exchange
         return found
 
 
