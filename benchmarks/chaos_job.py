@@ -19,6 +19,7 @@ from namespace_hosts import INTERFACE, Host, Hosts, end, make_hosts
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "benchmarks" / "elastic_training.py"
 NAMES = ("alpha", "beta", "gamma")
+STEPS_PER_EPOCH = 20  # 1,149 rows in batches of 58
 START_SECONDS = 150
 """Within which the first step must come, on a machine that has other work too."""
 
@@ -29,7 +30,7 @@ class Outcome:
 
     Attributes:
         fault: Its name.
-        mode: ``static`` or ``elastic``.
+        mode: ``static``, ``elastic`` or ``recipe``.
         instant: ``start``, ``middle`` or ``end``.
         verdict: ``recovered``, ``failed: cause``, or what went wrong with the check itself.
         seconds: From the fault to the next step; None if there was none.
@@ -59,7 +60,7 @@ class Job:
     Attributes:
         hosts: The hosts, three.
         folder: Where journals and output go.
-        mode: ``static`` or ``elastic``.
+        mode: ``static``, ``elastic``, or ``recipe``: an elastic job of ``tfopt launch``.
         steps: Updates in all.
         step_seconds: Pause in every update.
         keras: ``2`` or ``3``.
@@ -100,14 +101,29 @@ class Job:
         # A disk of its own for each host, so that one of them can be full.
         for host in self.hosts.all:
             host.run("mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(self.disk))
+        words = self._recipe() if self.mode == "recipe" else self._program()
+        with self.output.open("w") as output:
+            settings = {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
+            self.process = self.hosts.start(self.hosts[0], words, **settings)
+
+    def _program(self) -> list[str]:
         words = [str(Path(sys.executable).with_name("horovodrun")), "--gloo"]
         words += ["--network-interfaces", INTERFACE, *self._where()]
         words += [sys.executable, str(PROGRAM), "--journal", str(self.folder / "journals" / "j")]
         words += ["--steps", str(self.steps), "--step-seconds", str(self.step_seconds)]
-        words += ["--checkpoint", str(self.disk / "last.npz"), "--keras", self.keras]
-        with self.output.open("w") as output:
-            settings = {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
-            self.process = self.hosts.start(self.hosts[0], words, **settings)
+        return [*words, "--checkpoint", str(self.disk / "last.npz"), "--keras", self.keras]
+
+    def _recipe(self) -> list[str]:
+        file = self.folder / "recipe.yaml"
+        file.write_text(json.dumps(recipe_of(self.steps)))
+        self.set_hosts(NAMES[:2])
+        script = f"{sys.executable} -m tfopt.strategies.admission {self.folder / 'available'}"
+        told = {"JOURNAL": self.folder / "journals" / "j", "STEP_SECONDS": self.step_seconds}
+        path = f"PYTHONPATH={ROOT}:{PROGRAM.parent}"
+        words = ["env", path, *(f"{name}={value}" for name, value in told.items())]
+        words += [sys.executable, "-m", "tfopt", "launch", "--elastic", "-np", "2", "--max-np", "3"]
+        words += ["--network-interfaces", INTERFACE, "--hosts-script", script, "--"]
+        return [*words, "train", str(file), "-o", str(self.folder / "out")]
 
     def _where(self) -> list[str]:
         if self.mode == "static":
@@ -130,7 +146,11 @@ class Job:
             _, host, process = file.name.split(".")
             for line in file.read_text().splitlines():
                 found.append({"host": host, "process": int(process), **json.loads(line)})
-        return sorted(found, key=lambda line: line["time"])
+        found.sort(key=lambda line: line["time"])
+        results = self.folder / "out" / "results.json"
+        if found and results.exists() and not self.is_running():
+            found.append({**found[-1], "end": _end_of_recipe(json.loads(results.read_text()))})
+        return found
 
     def wait_for_step(self, step: int) -> bool:
         """Wait until every rank has done a step; False if the job ended or took too long."""
@@ -158,8 +178,8 @@ class Job:
         host = self.host_of(rank)
         inside = [
             process
-            for process in host.processes(PROGRAM.name)
-            if _line(process).split()[0].endswith("python") and "horovodrun" not in _line(process)
+            for process in host.processes()
+            if re.match(rf"\S*python \S*({PROGRAM.name}|-m tfopt train)", _line(process))
         ]
         return inside[-1]
 
@@ -180,7 +200,7 @@ class Job:
                 _line(process)[:80]
                 for host in self.hosts.all
                 for process in host.processes()
-                if re.search(r"elastic_training|watchdog|horovod", _line(process))
+                if re.search(r"elastic_training|watchdog|horovod|tfopt", _line(process))
             ]
             if not found or time.monotonic() > until:
                 return tuple(found)
@@ -197,6 +217,31 @@ class Job:
         named = r"(?:error: \w+: |tfopt: )(.*)|(Timeout, server \w+ not responding)"
         found = ["".join(one) for one in re.findall(named, self.output.read_text())]
         return found[0][:110] if found else ""
+
+
+def recipe_of(steps: int) -> dict[str, Any]:
+    """Return the recipe of a job of so many updates, a multiple of ``STEPS_PER_EPOCH``."""
+    return {
+        "name": "digits",
+        "seed": 5,
+        "data": {"source": "digits", "batch_size": 58, "validation_fraction": 0.2},
+        "model": {"builder": "elastic_recipe:small"},
+        "train": {
+            "epochs": steps // STEPS_PER_EPOCH,
+            "optimizer": "adam",
+            "learning_rate": 2e-3,
+        },
+        "strategy": {"elastic": {"commit_every_steps": 10}},
+    }
+
+
+def _end_of_recipe(results: dict[str, Any]) -> dict[str, Any]:
+    stage = results["stages"][0]
+    return {
+        "steps": len(stage["history"]["loss"]) * STEPS_PER_EPOCH,
+        "changes": results["rank_changes"],
+        "accuracy": stage["metric"],
+    }
 
 
 Fault = Callable[[Job], None]

@@ -39,7 +39,7 @@ LAYERS = (
     {"launch"},
     {"restarts"},
     {"teaching"},
-    {"stages"},
+    {"stages", "shared_folder", "one_run"},
     {"emulation"},
     {"exports"},
     {"pipeline", "single", "conversion", "doctor", "fine_tuning", "forecast", "taught"},

@@ -17,7 +17,7 @@ import pytest
 
 from tfopt import launch
 from tfopt.errors import BackendMissing, InputError
-from tfopt.launch import LaunchPlan, plan_launch, run_together
+from tfopt.launch import ElasticRanks, LaunchPlan, Network, plan_launch, run_together
 
 PYTHON = sys.executable
 
@@ -164,12 +164,33 @@ def test_launchers_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commands_pass_words_on_untouched() -> None:
     words = ["run", "my recipe.yaml", "--set", "a.b=[1, 2]"]
     for launcher in ("horovodrun", "mpirun"):
-        plan = LaunchPlan(launcher, 3, {"a": 2, "b": 1}, words, ssh_port=2222)  # type: ignore[arg-type]  # one of them
+        plan = LaunchPlan(launcher, 3, {"a": 2, "b": 1}, words, network=Network(2222))  # type: ignore[arg-type]  # one of them
         command = launch._command(plan)
         assert command[-len(words) :] == words
         assert command[command.index("-np") + 1] == "3"
         assert command[command.index("-H") + 1] == "a:2,b:1"
         assert "-p 2222" in " ".join(command[: -len(words)])
+
+
+def test_an_elastic_job_is_horovods(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["run", "my.yaml"]
+    chosen: dict[str, Any] = {"processes": 2, "hosts": None, "launcher": "horovodrun"}
+    elastic = ElasticRanks(1, 4, "cat hosts.txt")
+    plan = plan_launch(words, **chosen, elastic=elastic, network=Network(None, "eth0"))
+    told = " ".join(launch._command(plan))
+    for option in ("--min-num-proc 1 --max-num-proc 4", "--network-interfaces eth0"):
+        assert option in told
+    assert "--host-discovery-script cat hosts.txt" in told
+    assert "-H" not in launch._command(plan)
+    for wrong, named in (
+        ({"elastic": ElasticRanks(3, 4, "x")}, "1 <= --min-np <= -np <= --max-np.*3, -np 2"),
+        ({"elastic": ElasticRanks(1, 1, "x")}, "--max-np 1"),
+        ({"elastic": ElasticRanks()}, "needs several hosts"),
+        ({"elastic": ElasticRanks(hosts_script="x"), "hosts": "localhost:2"}, "either --hosts"),
+        ({"elastic": elastic, "launcher": "multi_worker"}, "--elastic is for horovodrun"),
+    ):
+        with pytest.raises(InputError, match=named):
+            plan_launch(words, **{**chosen, **wrong})
 
 
 def test_the_cause_is_said_once(run: Any, capfd: pytest.CaptureFixture[str]) -> None:
@@ -182,4 +203,6 @@ def test_the_verb(tfopt: Any) -> None:
     done = tfopt("launch", "-np", "2", "--kind", "multi_worker")
     assert done.code == 2
     assert "Give the command after --" in done.err
+    done = tfopt("launch", "-np", "2", "--max-np", "4", "--", "run")
+    assert "--min-np, --max-np and --hosts-script are for --elastic" in done.err
     assert tfopt("launch", "-np", "2", "--mpi", "--kind", "multi_worker", "--", "run").code == 2

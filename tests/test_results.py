@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tfopt.results import (
     Latency,
     LayerDecision,
     MetricInfo,
+    RankChange,
     RunResult,
     StageResult,
     WeightHistogram,
@@ -114,6 +116,15 @@ def test_plain_data_of_many_kinds() -> None:
     assert json.loads(to_json(value)) == {
         "1": "a/b", "set": [3], "numpy": 4, "flag": True, "t": [1],
     }  # fmt: skip
+
+
+def test_changes_of_the_processes_come_back() -> None:
+    change = RankChange("lost", "train", 110, 92, 1, 0.5)
+    changed = replace(RESULT, rank_changes=(change,))
+    assert list(run_result_from_json(changed.to_json()).rank_changes) == [change]
+    raw = json.loads(RESULT.to_json())
+    del raw["rank_changes"]  # a file of an earlier version
+    assert list(run_result_from_json(json.dumps(raw)).rank_changes) == []
 
 
 def test_unknown_keys_of_a_later_version_are_left_out() -> None:

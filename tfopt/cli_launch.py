@@ -32,12 +32,25 @@ def launch(  # noqa: PLR0913  # options of a command
     ssh_port: Annotated[
         int | None, typer.Option("--ssh-port", "-p", help="Port of the hosts' ssh servers.")
     ] = None,
+    interfaces: Annotated[
+        str, typer.Option("--network-interfaces", help="eth0,eth1 [default: looked for].")
+    ] = "",
+    elastic: Annotated[  # noqa: FBT002  # an option of the command line
+        bool, typer.Option("--elastic", help="Go on while hosts are lost and added.")
+    ] = False,
+    least: Annotated[int, typer.Option("--min-np", help="Fewest processes (--elastic).")] = 1,
+    most: Annotated[
+        int | None, typer.Option("--max-np", help="Most processes (--elastic) [default: -np].")
+    ] = None,
+    hosts_script: Annotated[
+        str, typer.Option(help="Prints host:slots of the moment, a line each (--elastic).")
+    ] = "",
     restarts: Annotated[
         int, typer.Option(help="Starts from the last checkpoint after a process was lost.")
     ] = 0,
 ) -> None:
     """Run a command as several processes that train one model."""
-    from tfopt.launch import Launcher, plan_launch
+    from tfopt.launch import ElasticRanks, Launcher, Network, plan_launch
     from tfopt.restarts import run_with_restarts
 
     if mpi and kind != "horovod":
@@ -45,12 +58,15 @@ def launch(  # noqa: PLR0913  # options of a command
     launcher: Launcher = "mpirun" if mpi else "horovodrun"
     if kind != "horovod":
         launcher = kind
+    if not elastic and (least != 1 or most is not None or hosts_script):
+        raise InputError("--min-np, --max-np and --hosts-script are for --elastic.")
     plan = plan_launch(
         context.args,
         processes=processes,
         hosts=hosts,
         launcher=launcher,
-        ssh_port=ssh_port,
+        network=Network(ssh_port, interfaces),
+        elastic=ElasticRanks(least, most, hosts_script) if elastic else None,
         servers=servers,
     )
     if code := run_with_restarts(plan, restarts):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from tfopt.arguments import resume_command, typed
 from tfopt.config.schema import Recipe
-from tfopt.console import make_reporter
+from tfopt.console import Reporter, make_reporter
+from tfopt.console.voice import Voice
 from tfopt.errors import Interrupted
 from tfopt.options import RunChoice
 from tfopt.process import quiet_tensorflow
 from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
 from tfopt.strategies.lifeline import guard_process
-from tfopt.strategies.place import choose_kind, find_place
+from tfopt.strategies.place import Place, choose_kind, find_place
 
 _RUNS = Path("runs")
 
@@ -44,20 +45,23 @@ def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
         guard_process()  # now, as its last words would go to the log later
     is_first = place.rank == 0
     folder = _folder_of(recipe, choice, is_first=is_first)
-    if is_first:
+    if is_first and not place.is_elastic:  # a rank that is added finds a run there
         check_run_dir(folder, resume=choice.resume)
     go_on = f"Go on with: {resume_command(words, folder)}"
     log = folder / "log.txt" if is_first else None
     with quiet_tensorflow(log_to=log, beside=MANIFEST) as stream:
         # Only the first process of a run speaks; the others write into their own logs.
-        reporter = make_reporter(
-            quiet=choice.quiet and is_first, stream=stream if is_first else sys.stderr
-        )
+        voice = Voice(stream, sys.stderr)
+        reporter = _reporter(voice, place, quiet=choice.quiet)
         try:
             from tfopt.pipeline import RunOptions, run_recipe
 
             options = RunOptions(
-                folder, resume=choice.resume, command=typed(words), keeps_rank_logs=not is_first
+                folder,
+                resume=choice.resume,
+                command=typed(words),
+                keeps_rank_logs=not is_first,
+                on_place=voice.speak,
             )
             run_recipe(recipe, options, reporter)
         except (KeyboardInterrupt, Interrupted) as error:
@@ -77,3 +81,12 @@ def _folder_of(recipe: Recipe, choice: RunChoice, *, is_first: bool) -> Path:
         return _RUNS / recipe.name
     find = latest_folder if choice.resume else fresh_folder
     return find(_RUNS, recipe.name)
+
+
+def _reporter(voice: Voice, place: Place, *, quiet: bool) -> Reporter:
+    """Return what tells of the run: only the first process speaks, the others keep logs."""
+    is_first = place.rank == 0
+    voice.speak(is_first)
+    # Any process of an elastic run may become the first one; a voice is no terminal.
+    stream = voice if place.is_elastic else voice.now
+    return make_reporter(quiet=quiet and is_first, stream=stream)

@@ -37,6 +37,35 @@ _INSTALL_MPI = "apt-get install openmpi-bin libopenmpi-dev"
 
 
 @dataclass(frozen=True, slots=True)
+class ElasticRanks:
+    """How many processes of Horovod a job may have while it runs.
+
+    Attributes:
+        least: With fewer it waits, and ends after some minutes.
+        most: No more are started; None: those that it began with.
+        hosts_script: Command that prints the hosts of the moment, ``host:slots`` lines; empty:
+            the hosts that it began with.
+    """
+
+    least: int = 1
+    most: int | None = None
+    hosts_script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How hosts are reached.
+
+    Attributes:
+        ssh_port: Port of their ssh servers; None: what ssh is configured for.
+        interfaces: Network interfaces to use, ``eth0,eth1``; empty: Horovod looks for them.
+    """
+
+    ssh_port: int | None = None
+    interfaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """What to start.
 
@@ -45,7 +74,8 @@ class LaunchPlan:
         processes: How many, ``>= 1``; of a cluster with parameter servers, the workers.
         hosts: Host name to the processes it can take.
         words: The command after ``tfopt``.
-        ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
+        network: How hosts are reached.
+        elastic: Within which bounds processes may come and go; None: none may.
         servers: How many parameter servers.
     """
 
@@ -53,17 +83,19 @@ class LaunchPlan:
     processes: int
     hosts: Mapping[str, int]
     words: Sequence[str]
-    ssh_port: int | None = None
+    network: Network = Network()
+    elastic: ElasticRanks | None = None
     servers: int = 0
 
 
-def plan_launch(
+def plan_launch(  # noqa: PLR0913  # keyword-only options, each with its own default
     words: Sequence[str],
     *,
     processes: int,
     hosts: str | None,
     launcher: Launcher,
-    ssh_port: int | None = None,
+    network: Network = Network(),
+    elastic: ElasticRanks | None = None,
     servers: int | None = None,
 ) -> LaunchPlan:
     """Return what to start, checked before anything is.
@@ -73,7 +105,8 @@ def plan_launch(
         processes: How many processes.
         hosts: ``host:slots,host:slots``; None takes this machine.
         launcher: What starts them.
-        ssh_port: Port of the hosts' ssh servers; None: what ssh is configured for.
+        network: How hosts are reached.
+        elastic: Within which bounds processes may come and go; None: none may.
         servers: Parameter servers beside them; None takes one.
 
     Raises:
@@ -86,6 +119,8 @@ def plan_launch(
     if not words:
         raise InputError("Give the command after --, such as: tfopt launch -np 2 -- run my.yaml")
     taken = _hosts(hosts) if hosts is not None else {"localhost": processes}
+    if elastic is not None:
+        _require_elastic(elastic, processes, launcher=launcher, hosts=hosts)
     if sum(taken.values()) < processes:
         raise InputError(
             f"-np {processes} does not fit: {hosts} has room for {sum(taken.values())}. Ask for "
@@ -104,9 +139,33 @@ def plan_launch(
         raise BackendMissing(f"Horovod is not installed. Build it with: {_INSTALL_HOROVOD}")
     if launcher == "mpirun" and shutil.which("mpirun") is None:
         raise BackendMissing(f"mpirun is not installed: {_INSTALL_MPI}")
-    require_reachable(taken, port=ssh_port)
+    require_reachable(taken, port=network.ssh_port)
     beside = (servers or 1) if launcher == "parameter_server" else 0
-    return LaunchPlan(launcher, processes, taken, words, ssh_port, beside)
+    return LaunchPlan(launcher, processes, taken, words, network, elastic, beside)
+
+
+def _require_elastic(
+    elastic: ElasticRanks, processes: int, *, launcher: Launcher, hosts: str | None
+) -> None:
+    """Raise unless an elastic job can be started so.
+
+    Raises:
+        InputError: Naming what is wrong.
+    """
+    if launcher != "horovodrun":
+        raise InputError("--elastic is for horovodrun: leave out --mpi and --kind.")
+    most = processes if elastic.most is None else elastic.most
+    if not 1 <= elastic.least <= processes <= most:
+        raise InputError(
+            f"An elastic job needs 1 <= --min-np <= -np <= --max-np. Received: --min-np "
+            f"{elastic.least}, -np {processes}, --max-np {most}."
+        )
+    if (hosts is None) == (not elastic.hosts_script):
+        raise InputError(
+            "An elastic job needs several hosts, since all processes of a host are lost "
+            "together: either --hosts node1:1,node2:1, or --hosts-script with a command that "
+            'prints those of the moment, such as "python -m tfopt.strategies.admission hosts.txt".'
+        )
 
 
 def run_together(plan: LaunchPlan) -> int:
@@ -122,7 +181,9 @@ def run_together(plan: LaunchPlan) -> int:
     with tempfile.TemporaryDirectory(prefix="tfopt-launch-") as scratch:
         ends = Path(scratch) / "ends"
         ends.touch()
-        environment = {**os.environ, ENDS: str(ends)}
+        environment = dict(os.environ)
+        if plan.elastic is None:  # else one may end while the others go on, and says so at once
+            environment[ENDS] = str(ends)
         if plan.launcher in _LOCAL:
             code = _run_cluster(plan, environment, Path(scratch))
         else:
@@ -142,12 +203,21 @@ def _command(plan: LaunchPlan) -> list[str]:
     if plan.launcher == "horovodrun":
         # Gloo is in every build; horovodrun would take MPI wherever it finds it.
         start = [sys.executable, "-m", "tfopt.strategies.horovodrun", "--gloo"]
-        port = [] if plan.ssh_port is None else ["-p", str(plan.ssh_port)]
-        return [*start, *port, "-np", number, "-H", hosts, *rank]
+        if plan.network.ssh_port is not None:
+            start += ["-p", str(plan.network.ssh_port)]
+        if plan.network.interfaces:
+            start += ["--network-interfaces", plan.network.interfaces]
+        where = ["-H", hosts]
+        if plan.elastic is not None:
+            most = plan.elastic.most or plan.processes
+            start += ["--min-num-proc", str(plan.elastic.least), "--max-num-proc", str(most)]
+            if plan.elastic.hosts_script:
+                where = ["--host-discovery-script", plan.elastic.hosts_script]
+        return [*start, "-np", number, *where, *rank]
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     port = []
-    if plan.ssh_port is not None:
-        port = ["--mca", "plm_rsh_args", f"-p {plan.ssh_port}"]
+    if plan.network.ssh_port is not None:
+        port = ["--mca", "plm_rsh_args", f"-p {plan.network.ssh_port}"]
     exported = ["-x", ENDS, *(["-x", "PYTHONPATH"] if "PYTHONPATH" in os.environ else [])]
     return [
         "mpirun",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
@@ -19,35 +16,44 @@ from tfopt.bridge.origin import was_converted
 from tfopt.compression import graph
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
-from tfopt.config.load import recipe_sha256, recipe_to_yaml, settings_sha256
+from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
-from tfopt.errors import GateMissed, Interrupted, TfoptError
+from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
 from tfopt.exports import baseline_file, export_all
 from tfopt.legacy_keras import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
 from tfopt.models.transformers.initialization import initialization_of
-from tfopt.process import log_into
+from tfopt.one_run import (
+    data_key,
+    keep_log,
+    require_elastic,
+    require_one_recipe,
+    require_one_start,
+    run_folder,
+)
 from tfopt.report.page import render_report
 from tfopt.results import (
     Artifact,
     Baseline,
     MetricInfo,
+    RankChange,
     RunResult,
     Status,
     WeightHistogram,
     to_json,
 )
-from tfopt.run_dir import RunDir, check_run_dir, held_run_dir, open_run_dir
+from tfopt.run_dir import RunDir, check_run_dir
+from tfopt.shared_folder import require_shared
 from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
+from tfopt.strategies.journey import Journey
 from tfopt.strategies.limits import require_possible
-from tfopt.strategies.place import find_place
-from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
+from tfopt.strategies.place import Place, find_place
 from tfopt.teaching.lesson import check_lesson, make_lesson
 from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
@@ -56,7 +62,6 @@ from tfopt.training.transfer.choice import decide
 from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.verdict import meets_gate
 
-_KEY_ROWS = 256
 _TIMELINE = "timeline.json"
 
 
@@ -70,12 +75,15 @@ class RunOptions:
         command: The command that started the run, for the report.
         keeps_rank_logs: Whether standard error is a log by now, which each process but the
             chief keeps in the run folder.
+        on_place: Told whether this process is the chief, each time that an elastic run
+            begins or goes on.
     """
 
     output: Path
     resume: bool = False
     command: str = ""
     keeps_rank_logs: bool = False
+    on_place: Callable[[bool], None] = lambda is_chief: None
 
 
 @dataclass(slots=True)
@@ -110,58 +118,47 @@ def run_recipe(recipe: Recipe, options: RunOptions, reporter: Reporter) -> RunRe
             written first, with all that was found until then.
     """
     place = find_place(os.environ)
+    if place.is_elastic:
+        journey = Journey(recipe.strategy.elastic.commit_every_steps)
+        return journey.until_done(lambda: _take_part(recipe, options, reporter, place, journey))
     if place.rank == 0:
         check_run_dir(options.output, resume=options.resume)
+    return _take_part(recipe, options, reporter, place, None)
+
+
+def _take_part(
+    recipe: Recipe, options: RunOptions, reporter: Reporter, place: Place, journey: Journey | None
+) -> RunResult:
+    """Run a recipe among the processes of the moment, from where its folder says."""
     strategy = open_strategy(recipe.strategy, place)
+    strategy.journey = journey
     tf.config.experimental.enable_op_determinism()
     with ExitStack() as stack:
         stack.callback(strategy.close)
-        _require_one_recipe(strategy, recipe)
+        require_one_recipe(strategy, recipe)
         require_possible(strategy.name, recipe)
+        require_elastic(strategy, recipe)
         with agreed(strategy):
             prepared = prepare(recipe)
-        _require_one_start(strategy, recipe, prepared)
-        options = replace(options, output=strategy.from_chief(options.output))
+        key = data_key(recipe, prepared.data)
+        require_one_start(strategy, data=key, model=model_sha256(prepared.model))
+        if journey is None:
+            options = replace(options, output=strategy.from_chief(options.output))
+        else:
+            folder, is_begun = journey.meet(strategy.gather, options.output)
+            options = replace(options, output=folder, resume=options.resume or is_begun)
+            options.on_place(is_chief(strategy))
         with agreed(strategy):
-            directory = stack.enter_context(_run_folder(strategy, options, reporter))
+            directory = stack.enter_context(
+                run_folder(strategy, options.output, resume=options.resume, reporter=reporter)
+            )
         with agreed(strategy):  # the chief has made the folder by now
             if options.keeps_rank_logs and not is_chief(strategy):
-                log_into(options.output / "ranks" / f"rank-{strategy.rank}.log")
+                keep_log(options.output / "ranks", strategy)
+        if journey is not None:
+            require_shared(strategy, options.output)
+            journey.output = options.output
         return _run_in(directory, recipe, options, reporter, prepared, strategy)
-
-
-def _require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:
-    """Raise unless all processes have the same software and recipe; before they read data."""
-    if strategy.size > 1:
-        require_equal(strategy.gather, versions_here(), SAME_VERSIONS)
-        facts = {"recipe": recipe_sha256(recipe)}
-        require_equal(strategy.gather, facts, "All processes of a run need the same file.")
-
-
-def _require_one_start(strategy: Strategy, recipe: Recipe, prepared: Prepared) -> None:
-    """Raise unless all processes train the same model on the same rows."""
-    if strategy.size > 1:
-        facts = {
-            "training data": _data_key(recipe, prepared.data),
-            "untrained model": model_sha256(prepared.model),
-        }
-        require_equal(strategy.gather, facts, "All processes of a run need the same.")
-
-
-@contextmanager
-def _run_folder(strategy: Strategy, options: RunOptions, reporter: Reporter) -> Iterator[RunDir]:
-    """Open the run's folder; of the other processes, each has one of its own that goes away."""
-    if is_chief(strategy):
-        with held_run_dir(options.output, resume=options.resume) as directory:
-            if not directory.is_locked:
-                reporter.warning(
-                    f"The file system of {directory.root} has no locks, so nothing stops a "
-                    "second process from resuming this run while it goes on."
-                )
-            yield directory
-        return
-    with tempfile.TemporaryDirectory(prefix="tfopt-rank-") as scratch:
-        yield open_run_dir(Path(scratch), resume=False)
 
 
 def _run_in(
@@ -183,16 +180,19 @@ def _run_in(
             examples=prepared.data.evaluation.examples,
         )
     )
+    changes = () if strategy.journey is None else strategy.journey.changes
     reporter.run_started(recipe.name, _stage_names(recipe), options.output, metric=findings.metric)
     try:
         with strategy.recorded(directory.root / _TIMELINE):
             error = _run(recipe, directory, reporter, prepared, strategy, findings)
-        result = _result(recipe, options, findings, error)
+        result = _result(recipe, options, findings, error, changes)
         if error is None and result.status == "gate_missed":
             error = GateMissed(_gate_text(result))
     except (TfoptError, KeyboardInterrupt) as stopped:
+        if isinstance(stopped, PeersLost) and strategy.journey is not None:
+            raise  # the run goes on with those who are left
         error = stopped if isinstance(stopped, TfoptError) else _interrupted(options)
-        result = _result(recipe, options, findings, error)
+        result = _result(recipe, options, findings, error, changes)
     # The others may be gone if something stopped the run, and are not waited for then.
     is_whole = error is None or isinstance(error, GateMissed)
     with agreed(strategy) if is_whole else nullcontext():
@@ -301,7 +301,7 @@ def _run(
         data=prepared.data,
         task=prepared.task,
         total=1 + len(recipe.steps) + len(recipe.export),
-        data_key=_data_key(recipe, prepared.data),
+        data_key=data_key(recipe, prepared.data),
         custom_objects={
             **_custom_objects(model),
             **(_custom_objects(prepared.student.model) if prepared.student else {}),
@@ -372,21 +372,6 @@ def _stage_names(recipe: Recipe) -> list[str]:
     return ["train", *(step.name for step in recipe.steps), *exports]
 
 
-def _data_key(recipe: Recipe, data: DataBundle) -> str:
-    """Return a hash of the data section and of rows drawn from all over the data.
-
-    Data can change behind an unchanged recipe: a file, a folder, the user's function.
-    """
-    digest = hashlib.sha256(settings_sha256(recipe.data.model_dump(mode="json")).encode())
-    for split in (data.train, data.evaluation):
-        digest.update(str(split.examples).encode())
-        for array in tf.nest.flatten(split.sample_inputs(_KEY_ROWS, seed=0)):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        if split.class_numbers is not None:
-            digest.update(np.ascontiguousarray(split.class_numbers).tobytes())
-    return digest.hexdigest()
-
-
 def _custom_objects(model: Model) -> dict[str, Any]:
     """Return the user's own layer classes in a model, by name."""
     return {
@@ -397,7 +382,11 @@ def _custom_objects(model: Model) -> dict[str, Any]:
 
 
 def _result(
-    recipe: Recipe, options: RunOptions, findings: _Findings, error: TfoptError | None
+    recipe: Recipe,
+    options: RunOptions,
+    findings: _Findings,
+    error: TfoptError | None,
+    changes: Sequence[RankChange],
 ) -> RunResult:
     limit = recipe.gate.max_drop if recipe.gate else None
     status: Status = "ok"
@@ -417,6 +406,7 @@ def _result(
         artifacts=findings.artifacts,
         error=str(error) if error is not None else None,
         failed_stage=_failed_stage(recipe, findings) if error is not None else None,
+        rank_changes=changes,
         command=options.command,
         max_drop=limit,
         timeline=_TIMELINE if (options.output / _TIMELINE).is_file() else None,

@@ -154,6 +154,27 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class RankChange:
+    """One change of the processes of an elastic run.
+
+    Attributes:
+        cause: ``lost`` or ``hosts changed``.
+        stage: The stage in hand.
+        reached: Steps of it done when the change was noticed.
+        resumed: Step from which it was trained on.
+        size: Processes from then on.
+        seconds: From the notice to the moment that training could go on.
+    """
+
+    cause: str
+    stage: str
+    reached: int
+    resumed: int
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything a run found, as written to ``results.json``.
 
@@ -163,6 +184,7 @@ class RunResult:
         max_drop: The gate's limit, or None without a gate.
         failed_stage: Name of the stage that raised ``error``, if it was in one.
         timeline: Horovod's timeline, relative to the run directory, if it was recorded.
+        rank_changes: Changes of the processes of an elastic run.
     """
 
     name: str
@@ -179,6 +201,7 @@ class RunResult:
     max_drop: float | None = None
     failed_stage: str | None = None
     timeline: str | None = None
+    rank_changes: Sequence[RankChange] = ()
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -237,6 +260,7 @@ def run_result_from_json(text: str) -> RunResult:
         raw["baseline"] = baseline_from_dict(raw["baseline"])
     raw["stages"] = [stage_from_dict(stage) for stage in raw.get("stages", ())]
     raw["artifacts"] = [artifact_from_dict(entry) for entry in raw.get("artifacts", ())]
+    raw["rank_changes"] = [RankChange(**entry) for entry in raw.get("rank_changes", ())]
     return RunResult(**raw)
 
 

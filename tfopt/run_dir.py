@@ -203,8 +203,13 @@ def _check_folder(root: Path, *, resume: bool) -> None:
 
 
 @contextmanager
-def held_run_dir(root: Path, *, resume: bool) -> Iterator[RunDir]:
+def held_run_dir(root: Path, *, resume: bool, patience_seconds: float = 0.1) -> Iterator[RunDir]:
     """Open a run folder as ``open_run_dir`` does, and keep other processes out of it.
+
+    Args:
+        root: The folder.
+        resume: Take up the run in it, if there is one.
+        patience_seconds: How long another process may still be at work in it.
 
     Yields:
         The folder; ``is_locked`` is false where the file system has no locks.
@@ -214,7 +219,7 @@ def held_run_dir(root: Path, *, resume: bool) -> Iterator[RunDir]:
     """
     _check_folder(root, resume=resume)
     make_folder(root)
-    with held_alone(root) as is_locked:
+    with held_alone(root, patience_seconds=patience_seconds) as is_locked:
         directory = open_run_dir(root, resume=resume)
         directory.is_locked = is_locked
         yield directory

@@ -21,15 +21,16 @@ from tfopt.storage import named_errors
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # require_free takes the lock for an instant, which must not fail a process that wants to hold it.
-_TRIES, _PAUSE_SECONDS = 5, 0.02
+_PAUSE_SECONDS = 0.02
 
 
 @contextmanager
-def held_alone(folder: Path) -> Iterator[bool]:
+def held_alone(folder: Path, *, patience_seconds: float = 0.1) -> Iterator[bool]:
     """Hold the lock of a folder during the block.
 
     Args:
         folder: It exists and can be written.
+        patience_seconds: How long another process may still hold it.
 
     Yields:
         Whether the lock is held; False on file systems that have no locks.
@@ -40,7 +41,12 @@ def held_alone(folder: Path) -> Iterator[bool]:
     with named_errors(f"The lock {folder / LOCK} cannot be taken"):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        is_held = _take(descriptor, folder, kind=fcntl.LOCK_EX, tries=_TRIES)
+        is_held = _take(
+            descriptor,
+            folder,
+            kind=fcntl.LOCK_EX,
+            tries=1 + round(patience_seconds / _PAUSE_SECONDS),
+        )
         if is_held:
             with named_errors(f"The lock {folder / LOCK} cannot be written"):
                 os.ftruncate(descriptor, 0)

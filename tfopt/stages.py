@@ -384,6 +384,8 @@ def _stage(
     run.number += 1
     outcome = _load_if_done(run, name, folder=folder, key=key)
     if outcome is None:
+        if run.strategy.journey is not None:
+            run.strategy.journey.stage = name
         run.reporter.stage_started(
             name,
             number=run.number,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +108,152 @@ def test_an_elastic_job_goes_on_without_a_killed_worker(hosts: Hosts, tmp_path: 
     (journal,) = tmp_path.glob("alone.*")
     alone = json.loads(journal.read_text().splitlines()[-1])["end"]
     assert np.allclose(ends[0]["weights"], alone["weights"], rtol=0, atol=1e-3)
+
+
+def test_an_elastic_recipe_outlives_its_chief_and_a_worker(hosts: Hosts, tmp_path: Path) -> None:
+    run = RecipeRun(hosts, tmp_path)
+    with run.started("alpha", "beta") as process:
+        run.wait_for(3, ranks=2)
+        run.set_hosts("alpha", "beta", "gamma")
+        run.wait_for(3, ranks=3)
+        run.kill(rank=0)
+        run.wait_for(3, ranks=2)
+        run.kill(rank=1)
+        run.wait_for(3, ranks=1)
+        (tmp_path / "unpaced").touch()
+        process.wait(timeout=LIMIT_SECONDS)
+    assert process.returncode == 0, run.output.read_text()
+    assert "Traceback" not in run.output.read_text()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["status"] == "ok"
+    changes = results["rank_changes"]
+    assert [change["cause"] for change in changes] == ["hosts changed", "lost", "lost"]
+    assert [change["size"] for change in changes] == [3, 2, 1]
+    for change in changes:
+        assert 0 <= change["reached"] - change["resumed"] <= COMMIT_EVERY_STEPS
+    (stage,) = results["stages"]
+    alone = trained_alone(tmp_path / "recipe.yaml", tmp_path / "alone")
+    for name in ("val_loss", "val_accuracy"):
+        assert stage["history"][name] == pytest.approx(alone.history[name], rel=1e-4)
+    assert stage["metric"] == alone.metric
+    # Nobody is left, and the folder was free for those who came after a lost chief.
+    assert [one for host in hosts.all for one in host.processes("tfopt")] == []
+
+
+COMMIT_EVERY_STEPS = 8
+RECIPE = {
+    "name": "digits",
+    "seed": 3,
+    "data": {"source": "digits", "batch_size": 16, "limit": 400, "validation_fraction": 0.2},
+    "model": {"builder": "paced:small"},
+    "train": {"epochs": 8, "learning_rate": 0.05, "optimizer": "sgd"},
+    "strategy": {"elastic": {"commit_every_steps": COMMIT_EVERY_STEPS}},
+}
+PACED = """
+import os, socket, time
+
+import tensorflow as tf
+from tf_keras import Input, Sequential, layers
+
+
+class Paced(layers.Layer):
+    '''Writes down every step of training, with the rank that takes it, and takes its time.'''
+
+    def call(self, x, training=None):
+        if not training or "PACED" not in os.environ:
+            return x
+        place = tf.numpy_function(self.pace, [x[0, 0]], tf.float32)
+        return x + 0 * tf.stop_gradient(tf.reshape(place, []))
+
+    def pace(self, value):
+        import horovod.tensorflow as hvd
+
+        time.sleep(0 if os.path.exists("unpaced") else 0.06)
+        with open(f"steps.{socket.gethostname()}.{os.getpid()}", "a") as file:
+            file.write(f"{time.time()} {hvd.rank()} {hvd.size()}\\n")
+        return value
+
+
+def small(input_shape, classes):
+    first = [Input(input_shape), layers.Flatten(), Paced(), layers.Dense(16, "relu")]
+    return Sequential([*first, layers.Dense(classes, name="out")])
+"""
+
+
+class RecipeRun:
+    """A recipe on several hosts, the launcher on the first of them."""
+
+    def __init__(self, hosts: Hosts, folder: Path) -> None:
+        self.output = folder / "output.txt"
+        self._hosts, self._folder = hosts, folder
+        self._since = 0.0
+        self._process: subprocess.Popen[str] | None = None
+        (folder / "paced.py").write_text(PACED)
+        (folder / "recipe.yaml").write_text(json.dumps(RECIPE))
+
+    def set_hosts(self, *names: str) -> None:
+        partial = self._folder / "hosts.new"
+        partial.write_text("".join(f"{name}:1\n" for name in names))
+        partial.replace(self._folder / "hosts.txt")
+        self._since = time.time()
+
+    @contextmanager
+    def started(self, *names: str) -> Iterator[subprocess.Popen[str]]:
+        self.set_hosts(*names)
+        words = [sys.executable, "-m", "tfopt", "launch", "--elastic", "-np", "2", "--max-np", "3"]
+        words += ["--network-interfaces", INTERFACE, "--hosts-script", "cat hosts.txt", "--"]
+        words += ["train", "recipe.yaml", "-o", "out"]
+        with pytest.MonkeyPatch.context() as patch, self.output.open("w") as output:
+            patch.chdir(self._folder)
+            patch.setenv("PYTHONPATH", f"{ROOT}:{self._folder}")
+            patch.setenv("PACED", "1")
+            settings: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT}
+            process = self._process = self._hosts.start(self._hosts[0], words, **settings)
+        try:
+            yield process
+        finally:
+            process.terminate()  # the launcher ends what it has started
+            process.wait(timeout=60)
+
+    def steps(self) -> list[tuple[float, int, int, str]]:
+        """Return time, rank, size and host of the steps since the last deed, in order."""
+        found = []
+        for file in self._folder.glob("steps.*"):
+            for line in file.read_text().splitlines():
+                moment, rank, size = line.split()
+                found.append((float(moment), int(rank), int(size), file.name.split(".")[1]))
+        return sorted(one for one in found if one[0] > self._since)
+
+    def wait_for(self, steps: int, *, ranks: int) -> None:
+        """Wait until so many ranks have taken some steps together."""
+        until = time.monotonic() + LIMIT_SECONDS
+        while sum(size == ranks and not rank for _, rank, size, _ in self.steps()) < steps:
+            ended = self._process is None or self._process.poll() is not None
+            assert not ended, self.output.read_text()
+            assert time.monotonic() < until, self.output.read_text()
+            time.sleep(0.05)
+
+    def kill(self, *, rank: int) -> None:
+        name = next(host for _, own, _, host in reversed(self.steps()) if own == rank)
+        host = next(host for host in self._hosts.all if host.name == name)
+        program = f"{sys.executable} -m tfopt train"
+        (process,) = [one for one in host.processes(program) if is_program(one, program)]
+        self._since = time.time()
+        os.kill(process, signal.SIGKILL)
+
+
+def is_program(process: int, line: str) -> bool:
+    found = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found.startswith(line)
+
+
+def trained_alone(recipe: Path, output: Path) -> Any:
+    """Train in this process, undisturbed, and return the stage."""
+    from tfopt.config.load import load_recipe
+    from tfopt.console import make_reporter
+    from tfopt.pipeline import RunOptions, run_recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(recipe.parent)
+        result = run_recipe(load_recipe(recipe), RunOptions(output), make_reporter(quiet=True))
+    return result.stages[0]

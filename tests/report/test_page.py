@@ -12,6 +12,7 @@ from tfopt.results import (
     Baseline,
     LayerDecision,
     MetricInfo,
+    RankChange,
     RunResult,
     StageResult,
     WeightHistogram,
@@ -178,6 +179,16 @@ def test_a_failed_run_names_stage_and_error(make_run, make_artifact):
     assert "dense1 has 12% zeros" in page.text
     assert "second" in page.text
     assert "No file was exported" not in page.text
+
+
+def test_changes_of_an_elastic_run_are_told(make_run):
+    changes = [
+        RankChange("lost", "prune", 110, 92, 1, 0.54),
+        RankChange("hosts changed", "prune", 120, 120, 3, 8.0),
+    ]
+    text = " ".join(rendered(make_run(rank_changes=changes)).text.split())
+    assert "lost in prune after step 110; 1 process went on from step 92 after 0.5 s." in text
+    assert "hosts changed in prune after step 120; 3 processes went on from step 120" in text
 
 
 @pytest.mark.parametrize("status", ["ok", "gate_missed", "failed"])

@@ -102,7 +102,7 @@ def failing(model: Any, at: list[int], error: Exception) -> None:
 @pytest.fixture
 def elastic_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the loop believe that a launcher would give it other ranks; it stays alone."""
-    monkeypatch.setattr(elastic, "leave", lambda: None)
+    monkeypatch.setattr(elastic, "leave", lambda *, lost: None)
     monkeypatch.setattr(elastic, "is_elastic", lambda: True)
 
 

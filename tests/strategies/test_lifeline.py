@@ -26,6 +26,19 @@ def test_connections_are_watched(listener: socket.socket) -> None:
     assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
+def test_connections_of_lost_ranks_are_cut(listener: socket.socket) -> None:
+    with socket.create_connection(listener.getsockname()) as old, listener.accept()[0] as far:
+        before = lifeline.connected()
+        assert len(before) >= 2
+        with socket.create_connection(listener.getsockname()) as new, listener.accept()[0] as peer:
+            lifeline.cut(lifeline.connected() - before)
+            assert peer.recv(100) == b""
+            assert new.recv(100) == b""
+            old.sendall(b"still open")
+            assert far.recv(100) == b"still open"
+        lifeline.cut(before - lifeline.connected())
+
+
 def test_a_launcher_that_answers_passes(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,11 @@ def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
     [
         ({"kind": "single"}, Place(1, 2, "horovodrun"), "'single', but horovodrun started 2 proc"),
         ({"kind": "mirrored"}, Place(1, 2, "mpirun"), "'mirrored', but mpirun.*rank 1"),
+        (
+            {"kind": "single"},
+            Place(0, 1, "horovodrun", is_elastic=True),
+            "'single', but horovodrun started 1 process",
+        ),
         ({"kind": "single"}, Place(0, 2, "TF_CONFIG"), "auto or 'multi_worker'"),
         ({"kind": "parameter_server"}, Place(), "started alone.*names no 'ps'"),
         ({"kind": "parameter_server"}, Place(0, 2, "TF_CONFIG"), "TF_CONFIG started 2.*no 'ps'"),

@@ -19,6 +19,7 @@ from tfopt.compression import graph
 from tfopt.config.schema import Augment
 from tfopt.errors import ModelError, RecipeError, StorageError, TrainingError
 from tfopt.legacy_keras import keras
+from tfopt.strategies.journey import Journey, RanksChanged
 from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import read_checkpoint
 from tfopt.training.loop import FitJob, fit
@@ -326,3 +327,41 @@ def test_a_masked_loss_is_not_divided(make_job: MakeJob, listener: Any) -> None:
     masked = keras.Model(tokens, keras.layers.Dense(1)(x))
     with pytest.raises(ModelError, match="has a mask.*2 replicas would each take"):
         fit(replace(make_job(), model=masked, strategy=Two()), listener)
+
+
+class Changing(Single):
+    """One process of an elastic run, whose launcher has other hosts at some checkpoint."""
+
+    def __init__(self, at_commit: int) -> None:
+        self.journey = Journey(commit_every_steps=2)
+        self._at = at_commit
+
+    def hosts_changed(self) -> bool:
+        assert self.journey is not None
+        return self.journey.commits == self._at
+
+
+def test_training_goes_on_within_an_epoch(
+    make_job: MakeJob, listener: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augment = Augment(shift=0.2, noise=0.1)
+    whole = weights_after(make_job(seed=2, augment=augment), listener)
+    path = tmp_path / "checkpoint.npz"
+    # In the first epoch, between two, in the last one, after it, and never.
+    for at, position in ((1, (0, 2)), (2, (1, 0)), (3, (1, 2)), (4, (2, 0)), (0, None)):
+        strategy = Changing(at)
+        monkeypatch.setattr("tfopt.strategies.journey.hosts_changed", strategy.hosts_changed)
+        strategy.journey.notice("lost")
+        job = make_job(seed=2, augment=augment, checkpoint=path, strategy=strategy)
+        path.unlink(missing_ok=True)
+        if position is not None:
+            with pytest.raises(RanksChanged):
+                fit(job, listener)
+            stored = read_checkpoint(path)
+            assert stored is not None
+            assert (stored.progress.epochs_done, stored.progress.steps_done) == position
+            strategy = Changing(0)
+            monkeypatch.setattr("tfopt.strategies.journey.hosts_changed", strategy.hosts_changed)
+            job = make_job(seed=2, augment=augment, checkpoint=path, strategy=strategy)
+        assert same(weights_after(job, listener), whole)
+        assert strategy.journey.step == job.settings.epochs * job.steps_per_epoch

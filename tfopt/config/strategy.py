@@ -22,6 +22,19 @@ StrategyKind = Literal[
 _ONE_REPLICA = ("parameter_server", "model_parallel")
 
 
+class Elastic(Section):
+    """How a run goes on while processes are lost and added (``tfopt launch --elastic``).
+
+    Attributes:
+        commit_every_steps: Steps between two checkpoints within an epoch: what a lost process
+            costs at most. There is one after every epoch too.
+        lost_seconds: How long a process may be silent, in seconds, before it is lost.
+    """
+
+    commit_every_steps: int = Field(50, ge=1)
+    lost_seconds: int = Field(8, gt=2)  # the first probe is sent after 2 s
+
+
 class Strategy(Section):
     """How training is spread; the global batch is ``data.batch_size`` whatever is chosen.
 
@@ -43,6 +56,7 @@ class Strategy(Section):
             batch is the recipe's own number, so ``none`` gives the model of one process.
         timeline: Write Horovod's timeline of all collectives to ``timeline.json`` in the run
             folder. For short runs: a step adds kilobytes.
+        elastic: How an elastic run goes on; of no effect under a launcher that is not.
     """
 
     kind: StrategyKind = "auto"
@@ -51,6 +65,7 @@ class Strategy(Section):
     tpu: str | None = Field(None, min_length=1)
     learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
     timeline: bool = False
+    elastic: Elastic = Elastic()
 
     @model_validator(mode="after")
     def _settings_fit_the_kind(self) -> Strategy:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfopt.config.strategy import Strategy as Settings
-from tfopt.errors import ExitCode, RankFailed, TfoptError
+from tfopt.errors import ExitCode, PeersLost, RankFailed, TfoptError
 from tfopt.registry import resolve
+from tfopt.strategies.journey import Journey
 from tfopt.strategies.lifeline import guard_process
 from tfopt.strategies.place import Place, choose_kind
 
@@ -67,6 +68,7 @@ class Strategy(Protocol):
         local_replicas: Those in this process; they have consecutive numbers, and each
             process has as many.
         copies: Whether a model that is to be trained must be made inside ``scope()``.
+        journey: What an elastic run remembers while its processes change; None in any other.
         random_stream: Number that tells the random draws of this process from those of
             the others; 0 where the strategy tells replicas apart by itself.
     """
@@ -78,6 +80,7 @@ class Strategy(Protocol):
     local_replicas: int
     copies: bool
     random_stream: int
+    journey: Journey | None
 
     def scope(self) -> AbstractContextManager[Any]:
         """Return the context in which a model is made, compiled and trained."""
@@ -184,6 +187,7 @@ def agreed(strategy: Strategy) -> Iterator[None]:
 
     Raises:
         RankFailed: If another process raised a ``TfoptError`` in its block.
+        PeersLost: The same, in an elastic run that has begun.
     """
     error: TfoptError | None = None
     try:
@@ -197,6 +201,7 @@ def agreed(strategy: Strategy) -> Iterator[None]:
     for rank, other in enumerate(found):
         if other is not None:
             text, code = other
-            raise RankFailed(
-                f"Rank {rank} of {strategy.size} failed: {text}", exit_code=ExitCode(code)
-            )
+            message = f"Rank {rank} of {strategy.size} failed: {text}"
+            if strategy.journey is not None and strategy.journey.output is not None:
+                raise PeersLost(message)  # an elastic run that has begun goes on without it
+            raise RankFailed(message, exit_code=ExitCode(code))

@@ -102,7 +102,7 @@ class _Run:
                 tries, best = (0 if committed > best else tries + 1), committed
                 self._require_hope(error, tries)
                 noticed = ("lost", self.step, time.monotonic())
-            leave()
+            leave(lost=noticed[0] == "lost")
 
     def _prepare(self) -> None:
         """Check and complete what is given, before the ranks meet."""

@@ -19,9 +19,11 @@ from tfopt.strategies.agreement import gather, mean_of_state
 from tfopt.strategies.exchange import ExchangeClock
 from tfopt.strategies.horovod_door import hvd
 from tfopt.strategies.lifeline import LOST_SECONDS, watch_peers
+from tfopt.strategies.membership import enter
 from tfopt.strategies.optimizer import DistributedOptimizer
 from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
+from tfopt.strategies.reduction import restart_labels
 from tfopt.strategies.single import Single
 from tfopt.strategies.threads import share_cores
 from tfopt.strategies.whole_batch import WholeBatch
@@ -133,10 +135,13 @@ def open_horovod(settings: Settings, place: Place) -> Horovod:
     """
     if settings.timeline:
         os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC")  # read when Horovod starts
+    if place.is_elastic:
+        restart_labels()
+        enter(settings.elastic.lost_seconds)
+    elif hvd().size() > 1:
+        watch_peers(LOST_SECONDS)
     horovod = hvd()
     share_cores(horovod.local_size())
-    if horovod.size() > 1:
-        watch_peers(LOST_SECONDS)
     return Horovod(horovod, has_timeline=settings.timeline)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfopt.strategies import agreement
 from tfopt.strategies.horovod_door import hvd, is_elastic, library
-from tfopt.strategies.lifeline import require_launcher, watch_peers
+from tfopt.strategies.lifeline import connected, cut, require_launcher, watch_peers
 
 _LAUNCHER_SECONDS = 5.0
 
@@ -30,6 +30,7 @@ class _News:
 
 
 _news = _News()
+_peers: set[int] = set()  # connections that came with the ranks of the moment
 
 
 def enter(lost_seconds: int) -> None:
@@ -40,7 +41,10 @@ def enter(lost_seconds: int) -> None:
     """
     if not library().is_initialized():
         _news.take()  # the ranks that meet now are what it was about
+    before = connected()
     hvd()
+    _peers.clear()
+    _peers.update(connected() - before)
     if is_elastic():
         from horovod.common.elastic import notification_manager
 
@@ -49,12 +53,17 @@ def enter(lost_seconds: int) -> None:
     watch_peers(lost_seconds)
 
 
-def leave() -> None:
+def leave(*, lost: bool) -> None:
     """Stop being a rank, in order to enter anew.
+
+    Args:
+        lost: Whether a peer was lost; the others may not have noticed yet, and are told.
 
     Raises:
         TrainingError: If the launcher cannot be reached, so that nobody can say who is left.
     """
+    if lost:
+        cut(_peers)
     library().shutdown()
     require_launcher(_LAUNCHER_SECONDS)
 

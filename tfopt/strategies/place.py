@@ -135,7 +135,7 @@ def choose_kind(settings: Strategy, place: Place) -> str:
             f"strategy.kind is 'horovod', but {_started(place)}. Start it with horovodrun or "
             "mpirun, or set strategy.kind to auto or 'multi_worker'."
         )
-    if kind in ("single", "mirrored", "tpu", "model_parallel") and place.size > 1:
+    if kind in ("single", "mirrored", "tpu", "model_parallel") and place.is_launched:
         raise InputError(
             f"strategy.kind is {kind!r}, but {_started(place)}: each would train alone. Set "
             f"strategy.kind to auto or {place.kind!r}, or start one process."

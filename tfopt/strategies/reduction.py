@@ -19,6 +19,12 @@ Operation: TypeAlias = Literal["average", "sum", "adasum"]
 _labels = itertools.count()
 
 
+def restart_labels() -> None:
+    """Number reductions from 0 again, as a process that has just begun does."""
+    global _labels
+    _labels = itertools.count()
+
+
 @dataclass(slots=True)
 class Reduction:
     """How gradients of several ranks become one.

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.strategies.base import Spread, Steps
+from tfopt.strategies.journey import Journey
 from tfopt.strategies.place import Place
 
 
@@ -22,6 +23,7 @@ class Single:
     local_replicas = 1
     copies = False
     random_stream = 0
+    journey: Journey | None = None
 
     def scope(self) -> AbstractContextManager[Any]:
         """Return a context that does nothing."""

@@ -17,6 +17,7 @@ from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import InputError
 from tfopt.strategies.base import Spread, Steps
 from tfopt.strategies.exchange import ExchangeClock
+from tfopt.strategies.journey import Journey
 from tfopt.strategies.peers import named_loss
 from tfopt.strategies.place import Place
 from tfopt.strategies.ports import require_own_port
@@ -34,6 +35,7 @@ class Distributed:
     """
 
     copies = True
+    journey: Journey | None = None
     random_stream = 0  # TensorFlow mixes the replica's number into every draw
 
     def __init__(self, name: str, native: Any, place: Place) -> None:

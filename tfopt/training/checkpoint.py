@@ -1,4 +1,4 @@
-"""The state of a training stage between two epochs, in one file.
+"""The state of a training stage, between two epochs or steps, in one file.
 
 Weights, optimizer and bookkeeping are one ``.npz``, so they can never disagree. It is
 written by a thread while the next epoch trains: a snapshot in memory takes a few
@@ -48,6 +48,7 @@ class Progress:
 
     Attributes:
         epochs_done: Finished epochs.
+        steps_done: Steps done in the epoch after them.
         history: Epoch logs, name to one number an epoch.
         best_score: Best score among the epochs at target; larger is better.
         best_epoch: Its epoch, counted from 1.
@@ -59,6 +60,7 @@ class Progress:
     """
 
     epochs_done: int = 0
+    steps_done: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     best_score: float | None = None
     best_epoch: int = 0
@@ -71,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A stage's state at the end of an epoch.
+    """A stage's state at the end of an epoch, or of a step within one.
 
     Attributes:
         progress: Bookkeeping.

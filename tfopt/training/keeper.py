@@ -15,6 +15,7 @@ from tfopt.console import Reporter
 from tfopt.errors import StorageError, TrainingError
 from tfopt.legacy_keras import keras
 from tfopt.strategies.alike import require_alike
+from tfopt.strategies.journey import Journey
 from tfopt.training.checkpoint import (
     Arrays,
     Checkpoint,
@@ -62,6 +63,7 @@ class Keeper(keras.callbacks.Callback):
         self._speed = Speed()
         self._has_looked = False
         self._has_stepped = False
+        self._first_step = 0
         self._next_report = 0.0
 
     @property
@@ -88,12 +90,19 @@ class Keeper(keras.callbacks.Callback):
                 )
             _assign(variables, arrays)
         self.progress, self._best = stored.progress, list(stored.best)
-        self._reporter.message(f"resumed after epoch {self.progress.epochs_done}")
+        done, steps = self.progress.epochs_done, self.progress.steps_done
+        place = f"in epoch {done + 1} after step {steps}" if steps else f"after epoch {done}"
+        self._reporter.message(f"resumed {place}")
 
     def start_alike(self) -> None:
         """Give every process the chief's weights, optimizer and bookkeeping."""
-        if self._strategy.size == 1:
-            return
+        if self._strategy.size > 1:
+            self._take_over_from_chief()
+        self._first_step = self.progress.steps_done
+        if self._strategy.journey is not None:
+            self._strategy.journey.go_on(self._steps(self._first_step), self._strategy.size)
+
+    def _take_over_from_chief(self) -> None:
         own = [weight.numpy() for weight in self._weights]
         found: Checkpoint = self._strategy.from_chief(self._snapshot(own))
         _assign(self._weights, found.weights)
@@ -113,10 +122,17 @@ class Keeper(keras.callbacks.Callback):
             self._has_stepped = True
             trained = self._job.model.trainable_variables
             require_alike(self._strategy, trained, when="after step 1")
+        journey = self._strategy.journey
+        if journey is not None:
+            journey.step = self._steps(batch + 1)
         if batch + 1 == self._job.steps_per_epoch:
-            self._speed.end(batch + 1, exchange=self._strategy.exchange_fraction())
+            taken = batch + 1 - self._first_step
+            self._speed.end(taken, exchange=self._strategy.exchange_fraction())
+            self._first_step = 0
             # Now, as the validation rows are judged before the end of the epoch is announced.
             self._strategy.settle(self._state())
+        elif journey is not None and journey.is_due(batch + 1):
+            self._commit(batch + 1, journey)
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + _REPORT_EVERY_SECONDS
@@ -134,10 +150,10 @@ class Keeper(keras.callbacks.Callback):
         values["learning_rate"] = float(
             keras.backend.get_value(self._job.model.optimizer.learning_rate)
         )
-        if self._strategy.replicas > 1:
+        if self._strategy.replicas > 1 or self._strategy.journey is not None:
             rows_per_step = self._job.train.examples / self._job.steps_per_epoch
             values.update(self._speed.logs(rows_per_step))
-        self.progress.epochs_done = epoch + 1
+        self.progress.epochs_done, self.progress.steps_done = epoch + 1, 0
         for name, value in values.items():
             self.progress.history.setdefault(name, []).append(value)
         self._adapt_rate(values)
@@ -148,6 +164,8 @@ class Keeper(keras.callbacks.Callback):
         self._reporter.epoch_done(epoch + 1, values)
         if self._file is not None:
             self._file.write(self._snapshot(weights))
+        if self._strategy.journey is not None:
+            self._strategy.journey.commit()
 
     def keep_weights(self) -> None:
         """Leave in the model the weights that the settings ask for."""
@@ -166,6 +184,22 @@ class Keeper(keras.callbacks.Callback):
             self._reporter.warning(
                 "no epoch reached the target of the step, so the weights of the last one are kept"
             )
+
+    def _commit(self, step: int, journey: Journey) -> None:
+        """Keep the state within an epoch, equal on all replicas."""
+        self._strategy.settle(self._state())
+        held = [*self._job.model.trainable_variables, *self._state()]
+        require_alike(self._strategy, held, when=f"after step {step}")
+        weights = [weight.numpy() for weight in self._weights]
+        self._require_finite_weights(weights)
+        self.progress.steps_done = step
+        if self._file is not None:
+            self._file.write(self._snapshot(weights))
+        journey.commit()
+
+    def _steps(self, step: int) -> int:
+        """Return the steps of the stage up to a step of the epoch in hand."""
+        return self.progress.epochs_done * self._job.steps_per_epoch + step
 
     def _adapt_rate(self, values: Mapping[str, float]) -> None:
         schedule = self._job.settings.learning_rate

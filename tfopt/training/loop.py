@@ -239,11 +239,20 @@ def _run(job: FitJob, keeper: Keeper) -> None:
             parts=job.settings.accumulate,
         ),
     )
+    if skipped := keeper.progress.steps_done:
+        batches = batches.skip(skipped * strategy.local_replicas)
+        # What fit() asks for the place to go on from, epoch and step; it has no argument for it.
+        job.model._maybe_load_initial_counters_from_ckpt = lambda _, epoch: (epoch, skipped)
     judged = job.validation.batches(EVALUATION_BATCH) if job.validation is not None else None
     callbacks = [*job.callbacks, keeper]
     with _named_errors(keeper, processes=strategy.size):
         steps = strategy.steps_of(job.model)
         if steps is not None:
+            if skipped:
+                raise RecipeError(
+                    f"The checkpoint lies within an epoch (after step {skipped}), and strategy "
+                    f"{strategy.name!r} goes on from whole ones. Resume with another strategy."
+                )
             epochs = Epochs(batches, job.steps_per_epoch, first, job.settings.epochs, judged)
             fit_by_steps(job.model, steps, epochs, callbacks)
         else:
@@ -273,6 +282,7 @@ def _forget_training(model: Model) -> None:
     model.optimizer = model.compiled_loss = model.compiled_metrics = None
     model.train_function = model.train_tf_function = model.test_function = None
     model._is_compiled = False
+    vars(model).pop("_maybe_load_initial_counters_from_ckpt", None)
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""All processes of a run do the same one: checked before it begins, written to one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt.config.load import recipe_sha256, settings_sha256
+from tfopt.config.schema import PlateauRate, Recipe
+from tfopt.console import Reporter
+from tfopt.data.bundle import DataBundle
+from tfopt.errors import RecipeError
+from tfopt.process import log_into
+from tfopt.run_dir import RunDir, held_run_dir, open_run_dir
+from tfopt.strategies.base import Strategy, is_chief
+from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
+
+_KEY_ROWS = 256
+_PATIENCE_SECONDS, _LOST_CHIEF_SECONDS = 0.1, 20.0
+
+
+def require_elastic(strategy: Strategy, recipe: Recipe) -> None:
+    """Raise if a recipe cannot be trained by more and fewer replicas in turn.
+
+    Raises:
+        RecipeError: Naming the setting.
+    """
+    fits = [*([recipe.training] if recipe.training else []), *(s.settings for s in recipe.steps)]
+    is_scaled = recipe.strategy.learning_rate_scaling != "none"
+    if (
+        strategy.journey is not None
+        and is_scaled
+        and any(isinstance(fit.learning_rate, PlateauRate) for fit in fits)
+    ):
+        raise RecipeError(
+            "strategy.learning_rate_scaling of an elastic run needs a learning rate that follows "
+            "from the step; that of learning_rate.schedule: plateau is what it has become. Set "
+            "learning_rate_scaling: none, or another schedule."
+        )
+
+
+def require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:
+    """Raise unless all processes have the same software and recipe; before they read data.
+
+    Raises:
+        InputError: Naming what differs, and where.
+    """
+    if strategy.size > 1:
+        rank = _who_fails(strategy)
+        require_equal(strategy.gather, versions_here(), SAME_VERSIONS, rank=rank)
+        facts = {"recipe": recipe_sha256(recipe)}
+        advice = "All processes of a run need the same file."
+        require_equal(strategy.gather, facts, advice, rank=rank)
+
+
+def require_one_start(strategy: Strategy, *, data: str, model: str) -> None:
+    """Raise unless all processes train the same model on the same rows.
+
+    Args:
+        strategy: The run's strategy.
+        data: Hash of this process's data.
+        model: Hash of its untrained model.
+
+    Raises:
+        InputError: Naming what differs, and where.
+    """
+    if strategy.size > 1:
+        facts = {"training data": data, "untrained model": model}
+        advice = "All processes of a run need the same."
+        require_equal(strategy.gather, facts, advice, rank=_who_fails(strategy))
+
+
+def _who_fails(strategy: Strategy) -> int | None:
+    """Return this rank where only it is to fail by what it has otherwise; None: all fail."""
+    return None if strategy.journey is None else strategy.rank
+
+
+def data_key(recipe: Recipe, data: DataBundle) -> str:
+    """Return a hash of the data section and of rows drawn from all over the data.
+
+    Data can change behind an unchanged recipe: a file, a folder, the user's function.
+    """
+    digest = hashlib.sha256(settings_sha256(recipe.data.model_dump(mode="json")).encode())
+    for split in (data.train, data.evaluation):
+        digest.update(str(split.examples).encode())
+        for array in tf.nest.flatten(split.sample_inputs(_KEY_ROWS, seed=0)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        if split.class_numbers is not None:
+            digest.update(np.ascontiguousarray(split.class_numbers).tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def run_folder(
+    strategy: Strategy, output: Path, *, resume: bool, reporter: Reporter
+) -> Iterator[RunDir]:
+    """Open the run's folder; of the other processes, each has one of its own that goes away."""
+    if is_chief(strategy):
+        # A chief that was cut off holds the folder until it has noticed.
+        is_static = strategy.journey is None
+        patience = _PATIENCE_SECONDS if is_static else _LOST_CHIEF_SECONDS
+        with held_run_dir(output, resume=resume, patience_seconds=patience) as directory:
+            if not directory.is_locked:
+                reporter.warning(
+                    f"The file system of {directory.root} has no locks, so nothing stops a "
+                    "second process from resuming this run while it goes on."
+                )
+            yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="tfopt-rank-") as scratch:
+        yield open_run_dir(Path(scratch), resume=False)
+
+
+def keep_log(folder: Path, strategy: Strategy) -> None:
+    """Let this process's log go on in a folder of the run.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    if strategy.journey is None:
+        log_into(folder / f"rank-{strategy.rank}.log")
+    elif strategy.journey.output is None:  # once; ranks have other numbers later
+        log_into(folder / f"{platform.node()}-{os.getpid()}.log")
