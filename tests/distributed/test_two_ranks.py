@@ -84,6 +84,13 @@ def test_two_halves_train_as_the_whole(found: dict[str, Any], name: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_set_of_ranks_leaves_the_others_alone(found: dict[str, Any], kind: str) -> None:
+    case = of(found, f"{kind}/sets_of_one")
+    assert case["differences"] == [0.0, 0.0]
+    assert case["sums"][0] != case["sums"][1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_step_is_skipped_on_all_ranks(found: dict[str, Any], kind: str) -> None:
     case = of(found, f"{kind}/skipped_together")
     assert case == {"moved": [0.0, 0.0], "scale": [512.0, 512.0]}

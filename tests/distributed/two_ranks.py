@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -22,6 +23,8 @@ import tf_keras as keras2
 import tfopt
 from tfopt.strategies import agreement
 from tfopt.strategies.horovod_door import hvd
+
+os.environ["HOROVOD_DYNAMIC_PROCESS_SETS"] = "1"  # read when Horovod starts
 
 BATCH = 8
 BATCHES = 6
@@ -315,6 +318,29 @@ def tape(k: Any) -> dict[str, Any]:
         "moved": max(float(np.abs(a - b).max()) for a, b in zip(before, found[True], strict=True)),
         "tolerance": 1e-6,
     }
+
+
+@both
+def sets_of_one(k: Any) -> dict[str, Any]:
+    """Two sets of one rank each train two models, as if each were alone."""
+    sets = [hvd().add_process_set([rank]) for rank in range(2)]
+    rank = hvd().rank()
+    data = (ROWS[rank::2], TARGETS[rank::2])
+    found = []
+    for chosen in (None, sets[rank]):
+        k.utils.set_random_seed(7)
+        model, optimizer = dense(k), k.optimizers.SGD(0.1)
+        if chosen is not None:
+            optimizer = tfopt.DistributedOptimizer(optimizer, process_set=chosen)
+        model.compile(optimizer, "mse")
+        model.fit(*data, batch_size=4, shuffle=False, verbose=0)
+        found.append(values(model))
+    for one in sets:
+        hvd().remove_process_set(one)
+    alone, apart = found
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(alone, apart, strict=True))
+    sums = hvd().allgather_object(float(sum(np.abs(one).sum() for one in apart)))
+    return {"differences": hvd().allgather_object(difference), "sums": sums}
 
 
 @both
