@@ -1,4 +1,4 @@
-"""Train each case alone and under a strategy, and write down how far the weights are apart.
+"""Train each case under a strategy, and write down how far it ends from one process.
 
 Run by test_strategies.py as a program of its own, since a strategy must be there before
 TensorFlow does anything; many cases in one program, since starting one takes seconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable
@@ -321,21 +322,33 @@ def furthest(first: list[np.ndarray], second: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
 
 
+def alone(names: list[str], reference: Path) -> None:
+    """Write down what one process makes of each case, computing each batch at once."""
+    found = {}
+    for name in names:
+        case = {**CASES, **LOOSE, **DIVIDED}[name]
+        whole = {k: v for k, v in case.train.items() if k != "accumulate"} if case.train else None
+        found[name] = run(replace(case, train=whole), Single())
+    reference.write_bytes(pickle.dumps(found))
+
+
 def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
-    target, names = Path(sys.argv[2]), sys.argv[3:] or [*CASES, *LOOSE]
+    target, reference, names = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]
     strategy = open_strategy(settings, find_place(os.environ))
     tf.config.experimental.enable_op_determinism()
+    if settings.kind == "single":
+        alone(names, reference)
+        return
+    expected = pickle.loads(reference.read_bytes())
     found: dict[str, Any] = {}
     for name in names:
         case = {**CASES, **LOOSE, **DIVIDED}[name]
-        # Alone, each batch is computed at once.
-        whole = {k: v for k, v in case.train.items() if k != "accumulate"} if case.train else None
-        _, alone, history = run(replace(case, train=whole), Single())
+        _, weights, history = expected[name]
         before, together, logs = run(case, strategy)
         found[name] = {
             "limit": case.limit,
-            "apart": furthest(alone, together),
+            "apart": furthest(weights, together),
             "moved": furthest(before, together),
             "logs": {key: (history[key], logs[key]) for key in history},
             "spread": dict(strategy.spread().evidence),

@@ -73,11 +73,16 @@ def finish(started: list[subprocess.Popen[str]]) -> None:
 
 
 def start(
-    before: list[str], settings: dict[str, Any], names: list[str], target: Path, **variables: str
+    before: list[str],
+    settings: dict[str, Any],
+    files: list[Path],
+    names: list[str],
+    **variables: str,
 ) -> subprocess.Popen[str]:
-    """Start the program that trains each case alone and under a strategy."""
+    """Start the program that trains each case; files are the findings, and those of one process."""
+    words = [json.dumps(settings), *map(str, files), *names]
     return subprocess.Popen(
-        [*before, sys.executable, str(PROGRAM), json.dumps(settings), str(target), *names],
+        [*before, sys.executable, str(PROGRAM), *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,14 +92,23 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with what one process makes of each case."""
+    reference = tmp_path_factory.mktemp("alone") / "found.pickle"
+    finish([start([], {"kind": "single"}, [reference, reference], [*EXACT, *LOOSE, *DIVIDED])])
+    return reference
+
+
+@pytest.fixture(scope="module")
+def mirrored(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     target = tmp_path_factory.mktemp("mirrored") / "found.json"
-    finish([start([], {"kind": "mirrored", "devices": 2}, [*EXACT, *LOOSE], target)])
+    settings = {"kind": "mirrored", "devices": 2}
+    finish([start([], settings, [target, alone], [*EXACT, *LOOSE])])
     return json.loads(target.read_text())
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def workers(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     target = tmp_path_factory.mktemp("workers") / "found.json"
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     configs = [
@@ -102,23 +116,26 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for number in range(2)
     ]
     settings = {"kind": "multi_worker"}
-    finish([start([], settings, TWO, target, TF_CONFIG=json.dumps(one)) for one in configs])
+    finish(
+        [start([], settings, [target, alone], TWO, TF_CONFIG=json.dumps(one)) for one in configs]
+    )
     return json.loads(target.read_text())
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def ranks(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     target = tmp_path_factory.mktemp("ranks") / "found.json"
     launcher = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", "2"]
-    finish([start([*launcher, "-H", "localhost:2"], {"kind": "horovod"}, TWO, target)])
+    settings = {"kind": "horovod"}
+    finish([start([*launcher, "-H", "localhost:2"], settings, [target, alone], TWO)])
     return json.loads(target.read_text())
 
 
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def mesh(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     target = tmp_path_factory.mktemp("mesh") / "found.json"
     settings = {"kind": "model_parallel", "devices": 4, "model_devices": 2}
-    finish([start([], settings, DIVIDED, target)])
+    finish([start([], settings, [target, alone], DIVIDED)])
     return json.loads(target.read_text())
 
 
