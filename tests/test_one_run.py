@@ -1,0 +1,60 @@
+"""What the processes of a run agree on before it begins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tfopt.config.load import parse_recipe
+from tfopt.errors import InputError, RecipeError
+from tfopt.one_run import require_elastic, require_one_recipe, require_one_start
+from tfopt.strategies.journey import Journey
+from tfopt.strategies.single import Single
+
+RECIPE = {
+    "name": "one",
+    "data": {"source": "digits"},
+    "model": {"builder": "lenet5"},
+    "train": {
+        "epochs": 1,
+        "learning_rate": {"schedule": "plateau", "peak": 0.1, "monitor": "loss"},
+    },
+    "strategy": {"learning_rate_scaling": "linear"},
+}
+
+
+class Second(Single):
+    """The second of two processes; the first one has other facts where they are named."""
+
+    rank, size, replicas = 1, 2, 2
+
+    def __init__(self, **others: str) -> None:
+        self._others = others
+
+    def gather(self, value: Any) -> list[Any]:
+        _, facts = json.loads(value)
+        changed = {name: self._others.get(name, fact) for name, fact in facts.items()}
+        return [json.dumps(["alpha", changed]), value]
+
+
+def test_a_rate_that_depends_on_the_past_is_not_scaled_anew() -> None:
+    recipe = parse_recipe(RECIPE, origin="test")
+    strategy = Single()
+    require_elastic(strategy, recipe)
+    strategy.journey = Journey(1)
+    with pytest.raises(RecipeError, match="learning_rate_scaling of an elastic run.*plateau"):
+        require_elastic(strategy, recipe)
+    require_elastic(strategy, parse_recipe({**RECIPE, "strategy": {}}, origin="test"))
+
+
+def test_what_one_process_has_otherwise_is_named() -> None:
+    recipe = parse_recipe(RECIPE, origin="test")
+    require_one_recipe(Second(), recipe)
+    require_one_start(Second(), data="rows", model="weights")
+    for others, named in (({"keras": "0"}, "keras .* instead of 0"), ({"recipe": "x"}, "recipe ")):
+        with pytest.raises(InputError, match=f"Rank 1 on host .* has {named}"):
+            require_one_recipe(Second(**others), recipe)
+    with pytest.raises(InputError, match="has untrained model weights instead of others as rank 0"):
+        require_one_start(Second(**{"untrained model": "others"}), data="rows", model="weights")
