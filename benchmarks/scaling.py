@@ -1,30 +1,60 @@
-"""Milliseconds of a training step on one rank and on two, one core each.
+"""Milliseconds of a training step on one rank and on two, one core each; what follows for more.
 
-    python benchmarks/scaling.py [--rounds 7] [--steps 30] [--quick]
+    python benchmarks/scaling.py [--launches 3] [--rounds 4] [--quick]
 
-Each rank has a batch of 128 rows whatever their number, so the efficiency of two ranks is the time
-of one over the time of two. Compared are: one rank without communication; plain Horovod code
-(a gradient tape, ``grouped_allreduce``, the optimizer); ``tfopt.DistributedOptimizer``; and
-MultiWorkerMirroredStrategy. Variants take turns within each round; medians of rounds are shown.
+Each rank has a batch of its own whatever their number (128 rows unless said), so the efficiency of
+two ranks is the time of one over the time of two. Compared are: one process without Horovod; the
+same step on two ranks that do not communicate (``apart``: what the machine itself loses); plain
+Horovod code (a gradient tape, ``grouped_allreduce``, the optimizer); tfopt.DistributedOptimizer;
+MultiWorkerMirroredStrategy; and tfopt over MPI, which uses shared memory, where mpirun is installed
+and Horovod was built with it. Variants of a process take turns within each round, kinds of
+processes in each launch; medians over all rounds are shown.
+
+Two more columns are measured on two ranks: ``exchange``, the gradients' collective alone, and
+``check``, the comparison of all weights over ranks, which a run does once an epoch.
+
+A ring of p ranks sends every byte 2 (p - 1) / p times, in 2 (p - 1) messages (Patarasuk & Yuan
+2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations"). Start and rate are
+fitted to the exchanges; the last tables are what the formula says for more ranks, each on a
+machine of its own. They were not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
-BATCH = 128
-MODELS = ("mlp 0.1M", "cnn 0.1M", "mlp 1M", "cnn 1M", "mlp 10M")
+MODELS = {
+    "dense 0.1M": (128, 60),
+    "conv 0.1M": (128, 20),
+    "dense 1M": (128, 40),
+    "dense 1M, 4096": (4096, 10),
+    "conv 1M": (128, 8),
+    "dense 10M": (128, 10),
+    "conv 10M": (128, 2),
+}
+"""Models to the rows of a rank's batch, and the steps of a round."""
+
+KINDS = ("one", "two", "multi_worker", "mpi")
+RANKS = (2, 4, 8, 16, 64)
+NETWORKS = {"10 Gbit/s, 50 us": (1.25e9, 5e-5), "100 Gbit/s, 10 us": (1.25e10, 1e-5)}
+"""Networks to bytes a second and seconds a message."""
+
 Step = Callable[[], Any]
 
 
@@ -33,35 +63,38 @@ def build(name: str) -> tuple[Any, tuple[int, ...]]:
     from tfopt.legacy_keras import keras
 
     layers = keras.layers
-    if name.startswith("mlp"):
+    family, size = name.split(",")[0].split()
+    if family == "dense":
         inputs, *widths = {
-            "mlp 0.1M": (256, 256, 128),
-            "mlp 1M": (784, 800, 400),
-            "mlp 10M": (1024, 2400, 2400),
-        }[name]
+            "0.1M": (256, 256, 128),
+            "1M": (784, 816, 416),
+            "10M": (1024, 2688, 2688),
+        }[size]
         hidden = [layers.Dense(width, activation="relu") for width in widths]
         return keras.Sequential([keras.Input((inputs,)), *hidden, layers.Dense(10)]), (inputs,)
-    widths = {"cnn 0.1M": (24, 48, 96), "cnn 1M": (64, 160, 288)}[name]
-    shape = (16, 16, 3)
-    hidden = [layers.Conv2D(width, 3, strides=2, activation="relu") for width in widths[:2]]
-    hidden += [layers.Conv2D(widths[2], 3, padding="same", activation="relu"), layers.Flatten()]
-    return keras.Sequential([keras.Input(shape), *hidden, layers.Dense(10)]), shape
+    width = {"0.1M": 19, "1M": 60, "10M": 189}[size]
+    hidden = [
+        layers.Conv2D(times * width, 3, strides=stride, padding="same", activation="relu")
+        for times, stride in ((1, 2), (1, 1), (2, 2), (2, 1), (4, 2), (4, 1))
+    ]
+    pooled = [layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    return keras.Sequential([keras.Input((32, 32, 3)), *hidden, *pooled]), (32, 32, 3)
 
 
-def step_of(name: str, variant: str) -> tuple[Step, int]:
-    """Return a compiled step, and the number of parameters."""
+def step_of(name: str, variant: str) -> tuple[Step, Any]:
+    """Return a compiled step, and the model."""
     import tensorflow as tf
 
     from tfopt.legacy_keras import keras
 
     model, shape = build(name)
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
-    if variant == "tfopt":
+    if variant in ("tfopt", "mpi"):
         import tfopt
 
         optimizer = tfopt.DistributedOptimizer(optimizer)
-    rows = tf.random.normal((BATCH, *shape))
-    labels = tf.random.uniform((BATCH,), maxval=10, dtype=tf.int32)
+    rows = tf.random.normal((MODELS[name][0], *shape))
+    labels = tf.random.uniform((MODELS[name][0],), maxval=10, dtype=tf.int32)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
     optimizer.build(model.trainable_variables)
 
@@ -82,11 +115,40 @@ def step_of(name: str, variant: str) -> tuple[Step, int]:
         compiled = tf.function(lambda *data: strategy.run(train, args=data))
     else:
         compiled = tf.function(train)
-    return (lambda: compiled(rows, labels)), model.count_params()
+    return (lambda: compiled(rows, labels)), model
 
 
-def measure(steps: dict[str, Step], *, rounds: int, count: int) -> dict[str, float]:
-    """Return the median milliseconds of each variant; they take turns in each round."""
+def exchange_of(model: Any) -> Step:
+    """Return the collective of a model's gradients, without the rest of a step."""
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+
+    zeros = [tf.zeros(variable.shape) for variable in model.trainable_variables]
+
+    def exchange(*tensors: Any) -> Any:
+        sums = hvd.grouped_allreduce(list(tensors), op=hvd.Average)
+        return tf.add_n([tf.reshape(one, [-1])[0] for one in sums])
+
+    compiled = tf.function(exchange)
+    return lambda: compiled(*zeros)
+
+
+def check_of(model: Any) -> Step:
+    """Return the comparison of all weights over ranks."""
+    from tfopt.strategies.agreement import require_equal_weights
+
+    for variable in model.variables:
+        variable.assign(variable * 0 + 0)  # a zero of one sign
+
+    def check() -> int:
+        require_equal_weights(model.variables)
+        return 0
+
+    return check
+
+
+def measure(steps: dict[str, Step], *, rounds: int, count: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each variant in each round; they take turns, after a warm-up."""
     found: dict[str, list[float]] = {variant: [] for variant in steps}
     for _ in range(rounds + 1):
         for variant, step in steps.items():
@@ -95,73 +157,75 @@ def measure(steps: dict[str, Step], *, rounds: int, count: int) -> dict[str, flo
                 done = step()
             int(done)  # a strategy may hand back control before a step has ended
             found[variant].append(1000 * (time.perf_counter() - begin) / count)
-    return {variant: statistics.median(times[1:]) for variant, times in found.items()}
+    return {variant: times[1:] for variant, times in found.items()}
 
 
-def work(kind: str, names: list[str], *, rounds: int, count: int) -> None:
+def work(kind: str, names: list[str], *, rounds: int, quick: bool) -> None:
     """Be one of the processes; the first one prints what was measured."""
-    rank = int(os.environ.get("HOROVOD_RANK", os.environ.get("SCALING_RANK", "0")))
+    ranks = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "SCALING_RANK")
+    rank = next((int(os.environ[name]) for name in ranks if name in os.environ), 0)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    results = {}
-    if kind == "multi_worker":
-        with tf.distribute.MultiWorkerMirroredStrategy().scope():
-            for name in names:
-                step, _ = step_of(name, kind)
-                results[name] = measure({kind: step}, rounds=rounds, count=count)
-    else:
-        from tfopt.strategies.horovod_door import hvd
-
-        variants = ["alone", "plain", "tfopt"] if hvd().size() > 1 else ["alone"]
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if kind == "multi_worker":
+            stack.enter_context(tf.distribute.MultiWorkerMirroredStrategy().scope())
         for name in names:
+            count = 2 if quick else MODELS[name][1]
+            variants = ["apart", "plain", "tfopt"] if kind == "two" else [kind]
             made = {variant: step_of(name, variant) for variant in variants}
             steps = {variant: step for variant, (step, _) in made.items()}
-            results[name] = measure(steps, rounds=rounds, count=count)
-            results[name]["parameters"] = made["alone"][1]
+            model = made[variants[0]][1]
+            if kind == "two":
+                steps |= {"exchange": exchange_of(model), "check": check_of(build(name)[0])}
+            found[name] = measure(steps, rounds=rounds, count=count)
+            found[name]["parameters"] = model.count_params()
     if rank == 0:
-        print("RESULTS " + json.dumps(results), flush=True)
+        print("RESULTS " + json.dumps(found), flush=True)
 
 
-def launch(kind: str, words: list[str]) -> dict[str, dict[str, float]]:
+def launch(kind: str, words: list[str]) -> dict[str, Any]:
     """Start the processes of a kind, and return what the first one measured."""
     program = [sys.executable, __file__, "--worker", kind, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if kind == "multi_worker":
         hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
-        started = [
-            subprocess.Popen(
-                program,
-                env={
-                    **environment,
-                    "SCALING_RANK": str(rank),
-                    "TF_CONFIG": json.dumps(
-                        {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": rank}}
-                    ),
-                },
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
+        environments = [
+            {
+                **environment,
+                "SCALING_RANK": str(rank),
+                "TF_CONFIG": json.dumps(
+                    {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": rank}}
+                ),
+            }
             for rank in range(2)
         ]
-        output = [one.communicate(timeout=1800)[0] for one in started][0]
     else:
-        launcher = [sys.executable, "-m", "horovod.runner.launch", "--gloo"]
-        before = [*launcher, "-np", "2", "-H", "localhost:2"] if kind == "two" else []
-        output = subprocess.run(
-            [*before, *program],
-            env=environment,
+        before = {
+            "two": [sys.executable, "-m", "horovod.runner.launch", "--gloo"],
+            "mpi": ["mpirun", "--allow-run-as-root", "--bind-to", "none"],
+        }.get(kind)
+        ranks = [*before, "-np", "2", "-H", "localhost:2"] if before else []
+        program, environments = [*ranks, *program], [environment]
+    started = [
+        subprocess.Popen(
+            program,
+            env=own,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=1800,
-            check=True,
-        ).stdout
-    (line,) = [line for line in output.splitlines() if "RESULTS " in line]
-    return json.loads(line.split("RESULTS ", 1)[1])
+        )
+        for own in environments
+    ]
+    output = [process.communicate(timeout=1800)[0] for process in started][0]
+    lines = [line for line in output.splitlines() if "RESULTS " in line]
+    if len(lines) != 1:
+        sys.exit(f"The processes of {kind!r} failed:\n{output[-2000:]}")
+    found: dict[str, Any] = json.loads(lines[0].split("RESULTS ", 1)[1])
+    return found
 
 
 def free_ports(count: int) -> list[int]:
@@ -173,34 +237,100 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def has_mpi() -> bool:
+    """Return whether mpirun is there, and Horovod knows it."""
+    from tfopt.strategies.horovod_door import library
+
+    return shutil.which("mpirun") is not None and bool(library().mpi_built())
+
+
+def fit_ring(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Return the seconds of an empty exchange of two ranks, and their bytes a second.
+
+    Errors are weighed by size, since the largest exchange would decide everything else.
+    """
+    table = np.array([[1.0, size] for size in sizes]) / np.array(seconds)[:, None]
+    start, each = np.linalg.lstsq(table, np.ones(len(sizes)), rcond=None)[0]
+    return float(start), 1 / float(each)
+
+
+def ring_seconds(size: float, ranks: int, *, start: float, message: float, rate: float) -> float:
+    """Return the seconds in which a ring of ranks adds up ``size`` bytes."""
+    return start + 2 * (ranks - 1) * message + 2 * (ranks - 1) / ranks * size / rate
+
+
+def show(found: dict[str, dict[str, list[float]]], parameters: dict[str, int]) -> None:
+    """Print what was measured, the fit, and what it says for more ranks."""
+    ms = {
+        name: {variant: statistics.median(times) for variant, times in variants.items()}
+        for name, variants in found.items()
+    }
+    kinds = ["one", "apart", "plain", "tfopt", "exchange", "check", "multi_worker"]
+    kinds += [kind for kind in ("mpi",) if all(kind in own for own in ms.values())]
+    bare = math.nan  # without MPI
+    print(
+        f"{'model':<16}{'parameters':>12}" + "".join(f"{kind:>13}" for kind in kinds) + "  "
+        f"{'tfopt/plain':>11}{'efficiency':>12}{'with MPI':>10}{'MWMS':>8}{'check/100 steps':>17}"
+    )
+    for name, own in ms.items():
+        print(
+            f"{name:<16}{parameters[name]:>12,}"
+            + "".join(f"{own[kind]:>13.2f}" for kind in kinds)
+            + f"  {own['tfopt'] / own['plain']:>11.3f}{own['one'] / own['tfopt']:>12.1%}"
+            f"{own['one'] / own.get('mpi', bare):>10.1%}{own['one'] / own['multi_worker']:>8.1%}"
+            f"{own['check'] / own['tfopt'] / 100:>17.2%}"
+        )
+    sizes = [4.0 * parameters[name] for name in ms]
+    start, rate = fit_ring(sizes, [own["exchange"] / 1000 for own in ms.values()])
+    print(
+        f"\nexchange of n bytes between two ranks here: {1000 * start:.2f} ms + n / "
+        f"{rate / 1e9:.2f} GB/s"
+    )
+    for network, (bandwidth, message) in NETWORKS.items():
+        print(f"\npredicted efficiency, one rank a machine, {network} a message")
+        print(f"{'model':<16}" + "".join(f"{ranks:>10}" for ranks in RANKS))
+        for name, size in zip(ms, sizes, strict=True):
+            step = ms[name]["one"] / 1000
+            # Horovod's own start, and the slower of its copies and the network.
+            shares = [
+                step
+                / (
+                    step
+                    + ring_seconds(
+                        size, ranks, start=start, message=message, rate=min(rate, bandwidth)
+                    )
+                )
+                for ranks in RANKS
+            ]
+            print(f"{name:<16}" + "".join(f"{share:>10.1%}" for share in shares))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--quick", action="store_true", help="two models, few steps")
-    parser.add_argument("--worker", choices=("one", "two", "multi_worker"), help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--launches", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4, help="of a launch, after a warm-up")
+    parser.add_argument("--quick", action="store_true", help="two small models, few steps")
+    parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    names = [*MODELS[:1], MODELS[2]] if given.quick else list(MODELS)
-    rounds, count = (2, 5) if given.quick else (given.rounds, given.steps)
+    names = ["dense 0.1M", "dense 1M"] if given.quick else list(MODELS)
     if given.worker:
-        work(given.worker, names, rounds=rounds, count=count)
+        work(given.worker, names, rounds=given.rounds, quick=given.quick)
         return
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("Two ranks need two cores, and this process may use one.")
-    words = ["--rounds", str(given.rounds), "--steps", str(given.steps)]
-    words += ["--quick"] if given.quick else []
-    one, two, multi = (launch(kind, words) for kind in ("one", "two", "multi_worker"))
-    print(
-        f"{'model':<10}{'parameters':>12}{'1 rank':>9}{'2 apart':>9}{'plain':>9}{'tfopt':>9}"
-        f"{'MWMS':>9}{'tfopt/plain':>13}{'efficiency':>12}"
-    )
-    for name in names:
-        alone, apart = one[name]["alone"], two[name]["alone"]
-        plain, ours, other = two[name]["plain"], two[name]["tfopt"], multi[name]["multi_worker"]
-        print(
-            f"{name:<10}{two[name]['parameters']:>12,}{alone:>9.2f}{apart:>9.2f}{plain:>9.2f}"
-            f"{ours:>9.2f}{other:>9.2f}{ours / plain:>13.3f}{alone / ours:>12.1%}"
-        )
+    words = ["--rounds", str(given.rounds), *(["--quick"] if given.quick else [])]
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    parameters: dict[str, int] = {}
+    kinds = [kind for kind in KINDS if kind != "mpi" or has_mpi()]
+    for _ in range(1 if given.quick else given.launches):
+        for kind in kinds:
+            for name, variants in launch(kind, words).items():
+                parameters[name] = variants.pop("parameters")
+                for variant, times in variants.items():
+                    found[name].setdefault(variant, []).extend(times)
+    show(found, parameters)
 
 
 if __name__ == "__main__":
