@@ -40,8 +40,7 @@ demo: $(STAMP)
 	@echo "open runs/demo/report.html"
 
 test: setup
-	@# In the order of folders, which begins with the slow ones: xdist's own would end with one process alone.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
