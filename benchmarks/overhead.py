@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfopt.data.epochs import EpochPlan
 from tfopt.process import quiet_tensorflow
 
 with quiet_tensorflow():
@@ -80,7 +81,9 @@ def bare_fit(model: Model, data: DataBundle, task: Task, settings: Train) -> Cos
     )
     ends = EpochEnds()
     batches = data.train.training_batches(
-        batch_size=BATCH_SIZE, seed=1, first_epoch=0, epochs=settings.epochs, augment=AUGMENT
+        EpochPlan(
+            batch_size=BATCH_SIZE, seed=1, first_epoch=0, epochs=settings.epochs, augment=AUGMENT
+        )
     )
     model.fit(
         batches,

@@ -6,7 +6,7 @@ Horovod. With one replica nothing is asked and nothing changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -57,13 +57,11 @@ def mean(value: Any) -> Any:
     Args:
         value: Of this replica, any shape, floating; equal shapes everywhere.
     """
-    value = tf.stop_gradient(value)
-    exchange, replica = _exchange.get(), tf.distribute.get_replica_context()
-    if exchange is not None:
-        return tf.stop_gradient(exchange.mean(value))
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return value
-    return tf.stop_gradient(replica.all_reduce(tf.distribute.ReduceOp.MEAN, value))
+    return _asked(
+        value,
+        lambda exchange: exchange.mean,
+        lambda replica, own: replica.all_reduce(tf.distribute.ReduceOp.MEAN, own),
+    )
 
 
 def largest(value: Any) -> Any:
@@ -72,17 +70,7 @@ def largest(value: Any) -> Any:
     Args:
         value: Of this replica, shape ``(n,)``, floating; equal shapes everywhere.
     """
-    value = tf.stop_gradient(value)
-    exchange, replica = _exchange.get(), tf.distribute.get_replica_context()
-    if exchange is not None:
-        return tf.stop_gradient(exchange.largest(value))
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return value
-    # Replicas of tf.distribute add up only: each puts its numbers in a row of its own.
-    is_own = tf.range(replica.num_replicas_in_sync) == replica.replica_id_in_sync_group
-    placed = tf.where(is_own[:, None], value[None, :], 0.0)
-    rows = replica.all_reduce(tf.distribute.ReduceOp.SUM, placed)
-    return tf.stop_gradient(tf.reduce_max(rows, axis=0))
+    return _asked(value, lambda exchange: exchange.largest, _largest_of_replicas)
 
 
 def rows_of_all(value: Any) -> Any:
@@ -91,10 +79,31 @@ def rows_of_all(value: Any) -> Any:
     Args:
         value: Of this replica, shape ``(rows, ...)``, equal everywhere.
     """
+    return _asked(
+        value,
+        lambda exchange: exchange.rows_of_all,
+        lambda replica, own: replica.all_gather(own, axis=0),
+    )
+
+
+def _asked(
+    value: Any,
+    by_processes: Callable[[Exchange], Callable[[Any], Any]],
+    by_replicas: Callable[[Any, Any], Any],
+) -> Any:
+    """Return what all replicas say together, without a gradient; with one, what it says."""
     value = tf.stop_gradient(value)
     exchange, replica = _exchange.get(), tf.distribute.get_replica_context()
     if exchange is not None:
-        return tf.stop_gradient(exchange.rows_of_all(value))
+        return tf.stop_gradient(by_processes(exchange)(value))
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
-    return tf.stop_gradient(replica.all_gather(value, axis=0))
+    return tf.stop_gradient(by_replicas(replica, value))
+
+
+def _largest_of_replicas(replica: Any, own: Any) -> Any:
+    # Replicas of tf.distribute add up only: each puts its numbers in a row of its own.
+    is_own = tf.range(replica.num_replicas_in_sync) == replica.replica_id_in_sync_group
+    placed = tf.where(is_own[:, None], own[None, :], 0.0)
+    rows = replica.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    return tf.reduce_max(rows, axis=0)

@@ -9,8 +9,9 @@ from tfopt.errors import DataError
 def numbers(plan, augment=None):
     batches = epoch_batches(
         plan,
+        examples=10,
         one_epoch=lambda seed: (
-            tf.data.Dataset.from_tensors(seed).map(WHOLE.part).repeat(plan.steps)
+            tf.data.Dataset.from_tensors(seed).map(WHOLE.part).repeat(plan.steps(10))
         ),
         finish=lambda seed: (seed,),
         augment=augment,
@@ -19,19 +20,20 @@ def numbers(plan, augment=None):
 
 
 def test_seeds_differ_between_epochs_and_batches():
-    plan = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=0, epochs=3)
-    assert plan.steps == 3
+    plan = EpochPlan(batch_size=4, seed=1, first_epoch=0, epochs=3)
+    assert plan.steps(10) == 3
     assert len(set(numbers(plan))) == 3
     drawn = numbers(plan, augment=lambda inputs, seed, part: seed)
     assert len(set(drawn)) == 9
-    later = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=2, epochs=3)
+    later = EpochPlan(batch_size=4, seed=1, first_epoch=2, epochs=3)
     assert numbers(later, augment=lambda inputs, seed, part: seed) == drawn[6:]
 
 
 def test_a_source_that_ends_early_is_an_error_and_not_a_short_epoch():
-    plan = EpochPlan(examples=10, batch_size=4, seed=1, first_epoch=0, epochs=1)
+    plan = EpochPlan(batch_size=4, seed=1, first_epoch=0, epochs=1)
     batches = epoch_batches(
         plan,
+        examples=10,
         one_epoch=lambda seed: tf.data.Dataset.from_tensors(seed).map(WHOLE.part),
         finish=lambda seed: (seed,),
         augment=None,
@@ -43,4 +45,4 @@ def test_a_source_that_ends_early_is_an_error_and_not_a_short_epoch():
 @pytest.mark.parametrize(("first", "last"), [(-1, 2), (3, 2)])
 def test_epochs_are_checked(first, last):
     with pytest.raises(DataError, match="first_epoch <= epochs"):
-        EpochPlan(examples=1, batch_size=1, seed=0, first_epoch=first, epochs=last)
+        EpochPlan(batch_size=1, seed=0, first_epoch=first, epochs=last)

@@ -5,6 +5,7 @@ from PIL import Image
 from tfopt.config.schema import Augment, Data, Train
 from tfopt.data import bundle
 from tfopt.data.bundle import load_data
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.split import ArraySplit, StreamSplit
 from tfopt.errors import RecipeError
 from tfopt.training.loop import require_validation
@@ -59,7 +60,10 @@ def test_streamed_images_train_in_a_mixed_repeatable_order(tmp_path):
     data = load_data(image_folder(tmp_path).model_copy(update={"cache": "never"}), seed=0)
     options = {"batch_size": 16, "seed": 1, "first_epoch": 0, "epochs": 2}
     orders = [
-        [batch[1].numpy().tolist() for batch in data.train.training_batches(**options, augment=a)]
+        [
+            batch[1].numpy().tolist()
+            for batch in data.train.training_batches(EpochPlan(**options, augment=a))
+        ]
         for a in (Augment(), Augment(shift=0.1))
     ]
     assert orders[0] == orders[1]

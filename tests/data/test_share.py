@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment
 from tfopt.data.arrays import ArraySplit
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.share import WHOLE, Share
 from tfopt.data.stream import StreamSplit
 from tfopt.data.tokens import TokenSplit, token_inputs
@@ -56,7 +57,7 @@ def undecoded() -> StreamSplit:
 
 def batches(split: Any, share: Share = WHOLE, *, augment: Augment = CHANGES) -> list[Any]:
     made = split.training_batches(
-        batch_size=BATCH, seed=3, first_epoch=1, epochs=3, augment=augment, share=share
+        EpochPlan(batch_size=BATCH, seed=3, first_epoch=1, epochs=3, augment=augment, share=share)
     )
     assert int(made.cardinality()) == 2 * 3 * share.count
     return list(made.as_numpy_iterator())

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.split import ArraySplit, StreamSplit, split_from
 from tfopt.errors import DataError
 
@@ -21,7 +22,9 @@ def stream(rows=50):
 
 def drawn(split, *, first=0, epochs=3, seed=3, augment=MOVES, batch_size=16):
     batches = split.training_batches(
-        batch_size=batch_size, seed=seed, first_epoch=first, epochs=epochs, augment=augment
+        EpochPlan(
+            batch_size=batch_size, seed=seed, first_epoch=first, epochs=epochs, augment=augment
+        )
     )
     return [[part.numpy() for part in batch] for batch in batches]
 
@@ -72,7 +75,7 @@ def test_batches_are_in_order_with_known_cardinality(data):
     labels = np.concatenate([labels for _, labels in split.numpy_batches(16)])
     assert np.array_equal(labels, images()[1])
     training = split.training_batches(
-        batch_size=16, seed=0, first_epoch=1, epochs=3, augment=Augment()
+        EpochPlan(batch_size=16, seed=0, first_epoch=1, epochs=3, augment=Augment())
     )
     assert int(training.cardinality()) == 8
 
@@ -290,7 +293,7 @@ def test_keras_fit_takes_the_batches():
     model = keras.Model([left, right], keras.layers.Dense(2)(joined))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     batches = split.training_batches(
-        batch_size=4, seed=0, first_epoch=0, epochs=2, augment=Augment()
+        EpochPlan(batch_size=4, seed=0, first_epoch=0, epochs=2, augment=Augment())
     )
     history = model.fit(batches, epochs=2, steps_per_epoch=3, verbose=0)
     assert len(history.history["loss"]) == 2

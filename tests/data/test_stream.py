@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.split import split_from
 from tfopt.data.stream import StreamSplit, in_memory, memory_bytes, shuffle_buffer
 from tfopt.errors import DataError
@@ -26,7 +27,7 @@ def test_decoding_comes_after_selecting_and_shuffling():
     assert in_memory(split).inputs.tolist() == list(range(0, 20, 2))
     assert in_memory(split.select(np.array([3, 9]))).inputs.tolist() == [6, 18]
     batches = split.training_batches(
-        batch_size=4, seed=0, first_epoch=0, epochs=1, augment=Augment()
+        EpochPlan(batch_size=4, seed=0, first_epoch=0, epochs=1, augment=Augment())
     )
     drawn = np.concatenate([batch[0] for batch in batches])
     assert sorted(drawn) == list(range(0, 20, 2))
@@ -35,7 +36,7 @@ def test_decoding_comes_after_selecting_and_shuffling():
 
 def test_a_small_buffer_still_gives_every_row():
     batches = counting(50, shuffle_buffer=3).training_batches(
-        batch_size=8, seed=0, first_epoch=0, epochs=1, augment=Augment()
+        EpochPlan(batch_size=8, seed=0, first_epoch=0, epochs=1, augment=Augment())
     )
     assert sorted(np.concatenate([batch[0] for batch in batches])) == list(range(0, 100, 2))
 
@@ -46,7 +47,7 @@ def test_order_does_not_depend_on_the_global_seed(global_seed):
     before = tf.random.uniform(()).numpy()
     tf.random.set_seed(global_seed)
     batches = counting(8).training_batches(
-        batch_size=8, seed=5, first_epoch=0, epochs=2, augment=Augment()
+        EpochPlan(batch_size=8, seed=5, first_epoch=0, epochs=2, augment=Augment())
     )
     first, second = (batch[0].numpy().tolist() for batch in batches)
     assert first == [6, 2, 0, 8, 4, 10, 12, 14]

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.errors import DataError
 
@@ -32,7 +33,7 @@ def rows_of(
 
 def batches(split: TokenSplit, *, first: int = 0, last: int = 1, seed: int = 1) -> list[Any]:
     found = split.training_batches(
-        batch_size=8, seed=seed, first_epoch=first, epochs=last, augment=Augment()
+        EpochPlan(batch_size=8, seed=seed, first_epoch=first, epochs=last, augment=Augment())
     )
     assert int(found.cardinality()) == (last - first) * split.steps_per_epoch(8)
     return list(found.as_numpy_iterator())
@@ -113,7 +114,7 @@ def test_text_is_not_augmented_as_pictures_are() -> None:
     for lengths in (LENGTHS, (16,)):
         with pytest.raises(DataError, match="image"):
             rows_of(9, lengths=lengths).training_batches(
-                batch_size=2, seed=0, first_epoch=0, epochs=1, augment=Augment(shift=0.1)
+                EpochPlan(batch_size=2, seed=0, first_epoch=0, epochs=1, augment=Augment(shift=0.1))
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfopt.config.schema import Augment
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.distillation.teachers import CallableTeacher, KerasTeacher
 from tfopt.legacy_keras import keras
@@ -43,7 +44,7 @@ def teacher_of(tokens: int | None = None) -> KerasTeacher:
 
 def batches(rows: Any, *, first: int = 0, last: int = 2) -> list[Any]:
     made = rows.training_batches(
-        batch_size=8, seed=3, first_epoch=first, epochs=last, augment=Augment()
+        EpochPlan(batch_size=8, seed=3, first_epoch=first, epochs=last, augment=Augment())
     )
     return list(made.as_numpy_iterator())
 

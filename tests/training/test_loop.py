@@ -172,7 +172,7 @@ def test_data_that_runs_out(make_job: MakeJob, make_split: Any, listener: Any) -
         def steps_per_epoch(self, batch_size: int) -> int:
             return 7
 
-        def training_batches(self, **options: Any) -> Any:
+        def training_batches(self, plan: Any) -> Any:
             return self._split.batches(8)
 
     job = replace(make_job(), train=Liar(make_split()))

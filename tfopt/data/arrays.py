@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.schema import Augment
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, check_lengths, spec_of
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
-from tfopt.data.share import WHOLE, Share
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics, input_statistics
 
@@ -72,32 +70,27 @@ class ArraySplit:
         check_batch_size(batch_size)
         return math.ceil(self.examples / batch_size)
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return shuffled, augmented batches; see ``Split``."""
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         rows = self._tensors
 
         def order_of_epoch(epoch_seed: Any) -> Any:
             order = tf.random.experimental.stateless_shuffle(
-                tf.range(plan.examples, dtype=tf.int64), epoch_seed
+                tf.range(self.examples, dtype=tf.int64), epoch_seed
             )
-            starts = tf.data.Dataset.range(0, plan.examples, batch_size)
-            return starts.map(lambda start: share.part(order[start : start + batch_size]))
+            starts = tf.data.Dataset.range(0, self.examples, plan.batch_size)
+            return starts.map(lambda start: plan.share.part(order[start : start + plan.batch_size]))
 
         def gather(numbers: Any) -> Any:
             return tf.nest.map_structure(lambda array: tf.gather(array, numbers), rows)
 
-        changes = make_augment(augment, self.input_spec)
-        return epoch_batches(plan, one_epoch=order_of_epoch, finish=gather, augment=changes)
+        return epoch_batches(
+            plan,
+            examples=self.examples,
+            one_epoch=order_of_epoch,
+            finish=gather,
+            augment=make_augment(plan.augment, self.input_spec),
+        )
 
     def batches(self, batch_size: int) -> Any:
         """Return the batches in order, unchanged, as a ``tf.data.Dataset``."""

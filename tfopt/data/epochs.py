@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt.config.schema import Augment
 from tfopt.data.share import WHOLE, Part, Share
 from tfopt.errors import DataError
 
@@ -20,19 +21,20 @@ class EpochPlan:
     """Which batches a training pipeline yields.
 
     Attributes:
-        examples: Rows in an epoch.
         batch_size: Rows in a batch; the last batch of an epoch may be smaller.
         seed: Seed of order and augmentation.
         first_epoch: First epoch to yield, counted from 0.
         epochs: End of the epochs to yield (exclusive).
-        share: What this process takes of every batch.
+        augment: Random changes to the image input.
+        share: What this process takes of every batch. Order and changes are those of the
+            whole batch, of which no other rows are read.
     """
 
-    examples: int
     batch_size: int
     seed: int
     first_epoch: int
     epochs: int
+    augment: Augment = Augment()
     share: Share = WHOLE
 
     def __post_init__(self) -> None:
@@ -43,10 +45,9 @@ class EpochPlan:
                 f"{self.first_epoch}, epochs={self.epochs}."
             )
 
-    @property
-    def steps(self) -> int:
-        """Return the batches in an epoch."""
-        return math.ceil(self.examples / self.batch_size)
+    def steps(self, examples: int) -> int:
+        """Return the batches in an epoch of so many rows."""
+        return math.ceil(examples / self.batch_size)
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -65,6 +66,7 @@ def check_batch_size(batch_size: int) -> None:
 def epoch_batches(
     plan: EpochPlan,
     *,
+    examples: int,
     one_epoch: Callable[[Any], Any],
     finish: Callable[[Any], Any],
     augment: Callable[[Any, Any, Part], Any] | None,
@@ -72,7 +74,8 @@ def epoch_batches(
     """Return a process's part of the batches of every epoch, one epoch after the other.
 
     Args:
-        plan: Which epochs, how many batches, and whose part.
+        plan: Which epochs, how large batches, and whose part.
+        examples: Rows in an epoch.
         one_epoch: From a seed, an int64 tensor of shape ``(2,)``, to the dataset of one
             epoch's ``Part``s, one a batch.
         finish: From the content of a part to ``(x,)``, ``(x, y)`` or ``(x, y, weight)``;
@@ -86,12 +89,12 @@ def epoch_batches(
     Raises:
         DataError: If batches are to be divided that have no labels.
     """
-    share = plan.share
+    share, steps = plan.share, plan.steps(examples)
 
     def numbered_epoch(epoch: Any) -> Any:
         seed = tf.stack([tf.constant(plan.seed, tf.int64), epoch])
         parts = one_epoch(_fold_in(seed, _SHUFFLE_STREAM))
-        numbers = tf.data.Dataset.range(1, plan.steps + 1)
+        numbers = tf.data.Dataset.range(1, steps + 1)
         return tf.data.Dataset.zip((numbers, parts)).map(lambda number, part: (seed, number, part))
 
     def finish_batch(seed: Any, number: Any, part: Part) -> Any:
@@ -103,7 +106,7 @@ def epoch_batches(
     epochs = tf.data.Dataset.range(plan.first_epoch, plan.epochs).flat_map(numbered_epoch)
     batches = epochs.map(finish_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     share.require_labels(batches)
-    total = (plan.epochs - plan.first_epoch) * plan.steps * share.count
+    total = (plan.epochs - plan.first_epoch) * steps * share.count
     counted = tf.data.experimental.assert_cardinality(total)
     return share.in_turns(batches).apply(counted).prefetch(tf.data.AUTOTUNE)
 

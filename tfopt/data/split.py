@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.schema import Augment
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.checks import (
     Array,
@@ -19,7 +18,7 @@ from tfopt.data.checks import (
     check_lengths,
     named_leaves,
 )
-from tfopt.data.share import WHOLE, Share
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.stream import StreamSplit, in_memory, memory_bytes, read
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics
@@ -65,33 +64,18 @@ class Split(Protocol):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the batches in an epoch; the last may be smaller and counts."""
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
-        """Return the batches of epochs ``first_epoch`` to ``epochs - 1``.
+    def training_batches(self, plan: EpochPlan) -> Any:
+        """Return the shuffled, augmented batches of some epochs.
 
         Order and augmentation of an epoch depend on the seed and its number only, so a
         run resumed at an epoch sees the batches of an uninterrupted run, bit for bit.
 
         Args:
-            batch_size: Rows in a batch; the last of an epoch may be smaller.
-            seed: Seed of order and augmentation.
-            first_epoch: First epoch, counted from 0.
-            epochs: End of the epochs (exclusive).
-            augment: Random changes to the image input.
-            share: What this process takes of every batch. Order and changes are those of
-                the whole batch, of which no other rows are read.
+            plan: Which epochs, how large batches, and whose part of them.
 
         Returns:
             A ``tf.data.Dataset`` of known cardinality, ``steps_per_epoch`` batches an
-            epoch; of a share, batches ``(x, y, weight)``, ``share.count`` of them a step.
+            epoch; of a share, batches ``(x, y, weight)``, ``plan.share.count`` of them a step.
 
         Raises:
             DataError: If the augmentation does not fit the inputs, or there are no labels

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.schema import Augment
 from tfopt.data.arrays import ArraySplit, check_count
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, bytes_per_example
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
-from tfopt.data.share import WHOLE, Part, Share
+from tfopt.data.share import Part, Share
 from tfopt.errors import DataError
 from tfopt.statistics import InputStatistics, input_statistics
 
@@ -82,18 +81,8 @@ class StreamSplit:
         check_batch_size(batch_size)
         return math.ceil(self.examples / batch_size)
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return shuffled, augmented batches; see ``Split``."""
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         buffer = self.shuffle_buffer or shuffle_buffer(bytes_per_example(self.spec))
 
         def shuffled_epoch(epoch_seed: Any) -> Any:
@@ -110,9 +99,10 @@ class StreamSplit:
 
         return epoch_batches(
             plan,
+            examples=self.examples,
             one_epoch=shuffled_epoch,
             finish=lambda batch: batch,
-            augment=make_augment(augment, self.input_spec),
+            augment=make_augment(plan.augment, self.input_spec),
         )
 
     def batches(self, batch_size: int) -> Any:
@@ -163,10 +153,10 @@ class StreamSplit:
         batches = self._decoded(elements).batch(share.own_rows(size))
 
         def part(step: Any, *batch: Any) -> Part:
-            rows = tf.minimum(tf.constant(size, tf.int64), plan.examples - step * size)
+            rows = tf.minimum(tf.constant(size, tf.int64), self.examples - step * size)
             return Part(batch, share.first_place(rows), rows)
 
-        return tf.data.Dataset.zip((tf.data.Dataset.range(plan.steps), batches)).map(
+        return tf.data.Dataset.zip((tf.data.Dataset.range(plan.steps(self.examples)), batches)).map(
             lambda step, batch: part(step, *batch)
         )
 

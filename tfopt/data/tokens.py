@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.schema import Augment
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested
 from tfopt.data.epochs import EpochPlan, epoch_batches
-from tfopt.data.share import WHOLE, Share
 
 IDS, MASK, SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
 """Names of the inputs of text models, each int32 of shape ``(rows, tokens)``."""
@@ -61,16 +59,7 @@ class TokenSplit(ArraySplit):
         spec = super().label_spec
         return self._open(spec) if self.labels_by_token else spec
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return batches of rows of similar length, cut to what they need; see ``Split``.
 
         Each epoch shuffles the rows, sorts them by bucket, cuts the sequence into
@@ -78,19 +67,12 @@ class TokenSplit(ArraySplit):
         once, and there are as many batches as without buckets.
         """
         if not self.is_bucketed:
-            return super().training_batches(
-                batch_size=batch_size,
-                seed=seed,
-                first_epoch=first_epoch,
-                epochs=epochs,
-                augment=augment,
-                share=share,
-            )
-        make_augment(augment, self.input_spec)  # refuses to augment text
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
+            return super().training_batches(plan)
+        make_augment(plan.augment, self.input_spec)  # refuses to augment text
         rows = self._tensors
         return epoch_batches(
             plan,
+            examples=self.examples,
             one_epoch=self.row_numbers(plan),
             finish=lambda content: self.cut(
                 tf.nest.map_structure(lambda array: tf.gather(array, content[0]), rows),
@@ -141,18 +123,18 @@ class TokenSplit(ArraySplit):
 def _batches_of_rows(buckets: Any, plan: EpochPlan, seed: Any) -> Any:
     """Return a dataset of the row numbers of each batch of one epoch."""
     row_seed, batch_seed, short_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-    rows = tf.range(plan.examples, dtype=tf.int64)
+    examples = len(buckets)
+    steps = plan.steps(examples)
+    rows = tf.range(examples, dtype=tf.int64)
     order = tf.random.experimental.stateless_shuffle(rows, row_seed)
     # The place in the shuffled order breaks ties, so that the sort is the same everywhere.
-    by_bucket = tf.argsort(tf.gather(buckets, order) * plan.examples + rows)
+    by_bucket = tf.argsort(tf.gather(buckets, order) * examples + rows)
     grouped = tf.gather(order, by_bucket)
-    short = tf.random.stateless_uniform([], short_seed, maxval=plan.steps, dtype=tf.int64)
-    missing = plan.steps * plan.batch_size - plan.examples
-    edges = tf.range(plan.steps + 1, dtype=tf.int64)
+    short = tf.random.stateless_uniform([], short_seed, maxval=steps, dtype=tf.int64)
+    missing = steps * plan.batch_size - examples
+    edges = tf.range(steps + 1, dtype=tf.int64)
     edges = edges * plan.batch_size - tf.where(edges > short, tf.constant(missing, tf.int64), 0)
-    batches = tf.random.experimental.stateless_shuffle(
-        tf.range(plan.steps, dtype=tf.int64), batch_seed
-    )
+    batches = tf.random.experimental.stateless_shuffle(tf.range(steps, dtype=tf.int64), batch_seed)
     return tf.data.Dataset.from_tensor_slices(batches).map(
         lambda number: grouped[edges[number] : edges[number + 1]]
     )

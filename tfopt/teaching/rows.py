@@ -16,7 +16,6 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.augment import make_augment
 from tfopt.data.bundle import CACHE_LIMIT_BYTES
 from tfopt.data.epochs import EpochPlan, epoch_batches
-from tfopt.data.share import WHOLE, Share
 from tfopt.data.split import Split, StreamSplit, in_memory, memory_bytes
 from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.cache import TeacherCache, cache_teacher
@@ -60,24 +59,13 @@ class TaughtRows:
         taught = self.cache.batch(tf.constant(order), tf.zeros_like(order))[0]
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), taught.inputs)
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return batches of ``TaughtInputs``; see ``Split``.
 
         The augmentation is in the cached versions of the rows, one of which is drawn for each
-        row and epoch, so ``augment`` is not applied again.
+        row and epoch, so ``plan.augment`` is not applied again.
         """
-        del augment
         rows = self.examples
-        plan = EpochPlan(rows, batch_size, seed, first_epoch, epochs, share)
 
         def order_of_epoch(epoch_seed: Any) -> Any:
             order = tf.random.experimental.stateless_shuffle(
@@ -90,11 +78,14 @@ class TaughtRows:
                 dtype=tf.int64,
             )
             places = order + rows * views
-            starts = tf.data.Dataset.range(0, rows, batch_size)
-            return starts.map(lambda start: share.part(places[start : start + batch_size]))
+            starts = tf.data.Dataset.range(0, rows, plan.batch_size)
+            return starts.map(
+                lambda start: plan.share.part(places[start : start + plan.batch_size])
+            )
 
         return epoch_batches(
             plan,
+            examples=rows,
             one_epoch=order_of_epoch,
             finish=lambda places: self.cache.batch(places, tf.zeros_like(places)),
             augment=None,
@@ -113,21 +104,14 @@ class TaughtTokens(TaughtRows):
     texts: TokenSplit
     axes: Axes
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share = WHOLE,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return batches of ``TaughtInputs``; see ``Split``. Text is not augmented."""
-        del augment
-        plan = EpochPlan(self.examples, batch_size, seed, first_epoch, epochs, share)
         return epoch_batches(
-            plan, one_epoch=self.texts.row_numbers(plan), finish=self._cut_batch, augment=None
+            plan,
+            examples=self.examples,
+            one_epoch=self.texts.row_numbers(plan),
+            finish=self._cut_batch,
+            augment=None,
         )
 
     def _cut_batch(self, content: tuple[Any, Any]) -> tuple[Any, ...]:

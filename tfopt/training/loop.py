@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.console import Reporter
+from tfopt.data.epochs import EpochPlan
 from tfopt.data.share import Share
 from tfopt.data.split import Split
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
@@ -41,16 +42,7 @@ class TrainingRows(Protocol):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the batches in an epoch; see ``Split``."""
 
-    def training_batches(  # keyword-only, each its own
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int,
-        epochs: int,
-        augment: Augment,
-        share: Share,
-    ) -> Any:
+    def training_batches(self, plan: EpochPlan) -> Any:
         """Return a process's part of the batches of epochs; see ``Split``."""
 
     def sample_inputs(self, count: int, *, seed: int) -> Any:
@@ -226,7 +218,7 @@ def require_validation(settings: Fit, validation: Split | None) -> None:
 
 def _run(job: FitJob, keeper: Keeper) -> None:
     first, strategy = keeper.progress.epochs_done, job.strategy
-    batches = job.train.training_batches(
+    plan = EpochPlan(
         batch_size=job.batch_size,
         seed=job.seed,
         first_epoch=first,
@@ -239,6 +231,7 @@ def _run(job: FitJob, keeper: Keeper) -> None:
             parts=job.settings.accumulate,
         ),
     )
+    batches = job.train.training_batches(plan)
     if skipped := keeper.progress.steps_done:
         batches = batches.skip(skipped * strategy.local_replicas)
         # What fit() asks for the place to go on from, epoch and step; it has no argument for it.
