@@ -107,8 +107,8 @@ class Job:
             self.process = self.hosts.start(self.hosts[0], words, **settings)
 
     def _program(self) -> list[str]:
-        words = [str(Path(sys.executable).with_name("horovodrun")), "--gloo"]
-        words += ["--network-interfaces", INTERFACE, *self._where()]
+        words = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tfopt.strategies.horovodrun"]
+        words += ["--gloo", "--network-interfaces", INTERFACE, *self._where()]
         words += [sys.executable, str(PROGRAM), "--journal", str(self.folder / "journals" / "j")]
         words += ["--steps", str(self.steps), "--step-seconds", str(self.step_seconds)]
         return [*words, "--checkpoint", str(self.disk / "last.npz"), "--keras", self.keras]
@@ -213,9 +213,11 @@ class Job:
             self.process.wait(timeout=30)
 
     def named_cause(self) -> str:
-        """Return the first cause that a rank, its watchdog or ssh printed."""
-        named = r"(?:error: \w+: |tfopt: )(.*)|(Timeout, server \w+ not responding)"
-        found = ["".join(one) for one in re.findall(named, self.output.read_text())]
+        """Return the first cause that a rank, its watchdog or ssh printed, or else the launcher."""
+        told = self.output.read_text()
+        ranks = r"(?:error: \w+: |tfopt: )(.*)|(Timeout, server \w+ not responding)"
+        launcher = r"(horovodrun: .*)"
+        found = ["".join(one) for one in re.findall(ranks, told)] + re.findall(launcher, told)
         return found[0][:110] if found else ""
 
 

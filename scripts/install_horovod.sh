@@ -3,6 +3,7 @@
 set -euo pipefail
 
 HOROVOD=0.28.1
+CHANGES=tfopt.1 # of its source, see change_horovod.py; the build is version $HOROVOD+$CHANGES
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Versions of what builds it: Horovod's setup.py needs distutils, its CMake files need CMake 3.
 TOOLS=("setuptools==80.9.0" "wheel==0.45.1" "packaging" "cmake==3.31.6")
@@ -11,6 +12,8 @@ RUNTIME=("cloudpickle" "psutil" "PyYAML" "packaging")
 usage() {
     cat <<'TEXT'
 Build Horovod 0.28.1 against the TensorFlow that is installed beside it (3 minutes on two cores).
+Two places that waste the cores which train are changed (docs/decisions/0021-horovod-changes.md);
+the build calls itself 0.28.1+tfopt.1.
 
     scripts/install_horovod.sh [--mpi | --no-mpi] [--gpu] [--python PATH] [--force]
 
@@ -96,10 +99,11 @@ fi
 
 # Prints what is built, or fails with the reason why it does not do.
 examine() {
-    "$python" - "$HOROVOD" "$tensorflow" $mpi $gpu <<'PYTHON' 2>/dev/null
+    "$python" - "$HOROVOD+$CHANGES" "$tensorflow" $mpi $gpu <<'PYTHON' 2>/dev/null
 import json
 import pathlib
 import sys
+from importlib.metadata import version
 
 wanted, tensorflow, mpi, gpu = sys.argv[1:]
 try:
@@ -110,11 +114,11 @@ except Exception as error:
 built_for = json.loads((pathlib.Path(horovod.__file__).parent / "metadata.json").read_text())
 parts = {"gloo": hvd.gloo_built(), "mpi": hvd.mpi_built(), "nccl": hvd.nccl_built()}
 needed = ["gloo", *(["mpi"] if mpi == "yes" else []), *(["nccl"] if gpu == "yes" else [])]
-text = f"horovod {horovod.__version__} built for TensorFlow {built_for.get('tensorflow')} with " + ", ".join(
+text = f"horovod {version('horovod')} built for TensorFlow {built_for.get('tensorflow')} with " + ", ".join(
     name for name, is_built in parts.items() if is_built
 )
 print(text)
-fits = (horovod.__version__, built_for.get("tensorflow")) == (wanted, tensorflow)
+fits = (version("horovod"), built_for.get("tensorflow")) == (wanted, tensorflow)
 sys.exit(0 if fits and all(parts[name] for name in needed) else 1)
 PYTHON
 }
@@ -162,8 +166,10 @@ build() {
     if [ $gpu = yes ]; then export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME="$cuda" HOROVOD_NCCL_HOME="$nccl"; fi
     export PYTHONPATH=$work/tools PATH=$work/tools/bin:$PATH HOROVOD_CMAKE=$work/tools/bin/cmake
     export CXXFLAGS="-iquote $overlay ${CXXFLAGS:-}" MAKEFLAGS=${MAKEFLAGS:--j$(nproc)}
-    # A wheel in pip's cache may have been built for another TensorFlow.
-    "$python" -m pip wheel --no-cache-dir --no-build-isolation --no-deps --no-binary horovod --wheel-dir "$work/wheel" "horovod==$HOROVOD"
+    "$python" -m pip download --no-build-isolation --no-deps --no-binary horovod --dest "$work" "horovod==$HOROVOD"
+    tar -xzf "$work/horovod-$HOROVOD.tar.gz" -C "$work"
+    "$python" "$ROOT/scripts/change_horovod.py" "$work/horovod-$HOROVOD"
+    HOROVOD_LOCAL_VERSION=$CHANGES "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$HOROVOD"
     unset PYTHONPATH
     "$python" -m pip install --quiet --no-deps --force-reinstall "$work"/wheel/horovod-*.whl
 }

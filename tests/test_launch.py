@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,24 @@ def test_the_first_failure_ends_all(
     told = capfd.readouterr().err
     assert f"worker 1 {how}" in told
     assert ("planted failure" in told) == (deed == "fail")
+
+
+def test_a_port_that_is_taken_is_told_on_the_launching_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody takes it after the launcher has chosen it, before the worker listens there."""
+    words = ["train", "configs/lenet5_mnist.yaml", "-o", str(tmp_path / "run")]
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = [*launch.free_ports(1), port]
+        monkeypatch.setattr(launch, "free_ports", lambda count: ports)
+        monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.3)
+        plan = plan_launch(words, processes=2, hosts=None, launcher="multi_worker")
+        assert run_together(plan) == 2
+    told = capfd.readouterr().err
+    assert f"cannot: port {port} is taken by process {os.getpid()} (" in told
+    running = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert not [line for line in running if words[-1] in line]
 
 
 def test_an_interrupt_ends_all(run: Any, tmp_path: Path) -> None:

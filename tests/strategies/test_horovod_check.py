@@ -22,9 +22,18 @@ def test_without_horovod_doctor_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 @pytest.mark.horovod
 def test_the_build_is_described() -> None:
     found = horovod_check.describe_build()
-    assert found.startswith("0.28.1 for TensorFlow 2.")
+    assert found.startswith("0.28.1+tfopt.1 for TensorFlow 2.")
     assert "controllers gloo" in found
     assert "NCCL" in found
+    assert "slow" not in found
+
+
+@pytest.mark.horovod
+def test_a_build_without_the_change_of_gloo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(horovod_check, "version", lambda name: "0.28.1")
+    found = horovod_check.describe_build()
+    assert found.startswith("0.28.1 for TensorFlow 2.")
+    assert found.endswith("slow exchanges on busy cores (scripts/install_horovod.sh mends them)")
 
 
 @pytest.mark.horovod

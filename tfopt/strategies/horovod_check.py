@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from tfopt.errors import BackendMissing, VerificationError
@@ -18,6 +19,7 @@ _PROGRAM = (
     "total = float(hvd.allreduce(tf.constant(1.0 + hvd.rank()), op=hvd.Sum))\n"
     "if hvd.rank() == 0: print('FOUND', json.dumps([hvd.size(), ranks, total]))\n"
 )
+_CHANGED = "+tfopt."  # in the version of a build of our script
 _EXPECTED = (2, [0, 1], 3.0)
 _SECONDS = 120
 
@@ -49,9 +51,11 @@ def describe_build() -> str:
             f"0 of 1. Use horovodrun, or {INSTALL} --mpi"
         )
     on_gpus = "NCCL on GPUs" if horovod.nccl_built() else "no NCCL"
+    found = version("horovod")
+    slow = "" if _CHANGED in found else f"; slow exchanges on busy cores ({INSTALL} mends them)"
     return (
-        f"{package.__version__} for TensorFlow {built_for}; controllers {', '.join(controllers)}; "
-        f"operations on CPUs, {on_gpus}"
+        f"{found} for TensorFlow {built_for}; controllers {', '.join(controllers)}; "
+        f"operations on CPUs, {on_gpus}{slow}"
     )
 
 
