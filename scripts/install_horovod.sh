@@ -3,7 +3,7 @@
 set -euo pipefail
 
 HOROVOD=0.28.1
-CHANGES=tfopt.1 # of its source, see change_horovod.py; the build is version $HOROVOD+$CHANGES
+CHANGES=tfopt.1 # of its source, see horovod/change_source.py; the build is version $HOROVOD+$CHANGES
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Versions of what builds it: Horovod's setup.py needs distutils, its CMake files need CMake 3.
 TOOLS=("setuptools==80.9.0" "wheel==0.45.1" "packaging" "cmake==3.31.6")
@@ -168,7 +168,7 @@ build() {
     export CXXFLAGS="-iquote $overlay ${CXXFLAGS:-}" MAKEFLAGS=${MAKEFLAGS:--j$(nproc)}
     "$python" -m pip download --no-build-isolation --no-deps --no-binary horovod --dest "$work" "horovod==$HOROVOD"
     tar -xzf "$work/horovod-$HOROVOD.tar.gz" -C "$work"
-    "$python" "$ROOT/scripts/change_horovod.py" "$work/horovod-$HOROVOD"
+    "$python" "$ROOT/scripts/horovod/change_source.py" "$work/horovod-$HOROVOD"
     HOROVOD_LOCAL_VERSION=$CHANGES "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$HOROVOD"
     unset PYTHONPATH
     "$python" -m pip install --quiet --no-deps --force-reinstall "$work"/wheel/horovod-*.whl

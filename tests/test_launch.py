@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tfopt import launch
+from tfopt import launch, process_group
 from tfopt.errors import BackendMissing, InputError
 from tfopt.launch import ElasticRanks, LaunchPlan, Network, plan_launch, run_together
 
@@ -60,7 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     python.write_text(f'#!/bin/sh\nshift 2\nexec {PYTHON} {script} "$@"\n')
     python.chmod(0o755)
     monkeypatch.setattr(launch.sys, "executable", str(python))
-    monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(process_group, "_GRACE_SECONDS", 0.3)
 
     def start(deed: str) -> int:
         words = [str(tmp_path), deed]
@@ -126,7 +126,7 @@ def test_a_port_that_is_taken_is_told_on_the_launching_terminal(
         port = taken.getsockname()[1]
         ports = [*launch.free_ports(1), port]
         monkeypatch.setattr(launch, "free_ports", lambda count: ports)
-        monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.3)
+        monkeypatch.setattr(process_group, "_GRACE_SECONDS", 0.3)
         plan = plan_launch(words, processes=2, hosts=None, launcher="multi_worker")
         assert run_together(plan) == 2
     told = capfd.readouterr().err

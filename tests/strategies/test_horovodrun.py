@@ -22,6 +22,11 @@ from tfopt.strategies import horovodrun
             137,
             "by signal 9 (SIGKILL)",
         ),
+        (
+            RuntimeError("so was:\nProcess name: 1\nExit code: 255\n"),
+            255,
+            "rank 1 ended with exit code 255: over ssh, a signal ended it or the connection",
+        ),
         (ValueError("more processes\nthan slots"), 2, "horovodrun: more processes than slots\n"),
     ],
 )

@@ -15,6 +15,7 @@ from tfopt.errors import ExitCode
 
 _FIRST = re.compile(r"Process name: (?P<name>.*)\nExit code: (?P<code>-?\d+)")
 _SIGNALLED = 128
+_SSH = 255  # of ssh, whatever the signal was
 
 
 def main() -> int:
@@ -54,6 +55,8 @@ def how_it_ended(code: int) -> str:
         >>> how_it_ended(2)
         'ended with exit code 2'
     """
+    if code == _SSH:
+        return f"ended with exit code {code}: over ssh, a signal ended it or the connection broke"
     number = code - _SIGNALLED
     if number in {int(one) for one in signal.Signals}:
         return f"was ended by signal {number} ({signal.Signals(number).name})"

@@ -1,4 +1,4 @@
-"""What scripts/change_horovod.py changes, and that it knows its source."""
+"""What scripts/horovod/change_source.py changes, and that it knows its source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts/change_horovod.py"
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts/horovod/change_source.py"
 KNOWN = {
     "third_party/gloo/gloo/transport/tcp/pair.cc": (
         "#include <algorithm>\n"
@@ -65,4 +65,4 @@ def test_another_source_is_refused(source: Path, name: str, times: int) -> None:
 def test_usage() -> None:
     done = change()
     assert done.returncode == 1
-    assert "python scripts/change_horovod.py horovod-0.28.1" in done.stderr
+    assert "python scripts/horovod/change_source.py horovod-0.28.1" in done.stderr

@@ -1,6 +1,6 @@
 """Change the source of Horovod 0.28.1 where it wastes the cores that train; see decision 0021.
 
-    python scripts/change_horovod.py horovod-0.28.1
+    python scripts/horovod/change_source.py horovod-0.28.1
 
 ``install_horovod.sh`` does this before it compiles. A source that is not the known one is refused.
 """
