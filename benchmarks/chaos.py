@@ -5,7 +5,7 @@
 The hosts are network namespaces of this machine, each with an sshd of its own, so it needs root
 (see namespace_hosts.py). Each fault comes at three instants: after the first step, in the middle,
 and 8 steps before the end; a job that has not ended --limit seconds later counts as a hang.
-All of it takes about 40 minutes.
+All of it takes about half an hour.
 """
 
 from __future__ import annotations

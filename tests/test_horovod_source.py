@@ -14,7 +14,9 @@ KNOWN = {
         "#include <algorithm>\n"
         "  std::unique_lock<std::mutex> lock(m_, std::try_to_lock);\n  if (!lock) {\n    return;\n"
     ),
-    "horovod/common/operations.cc": "    std::this_thread::sleep_for(sleep_duration);\n  }\n",
+    "horovod/common/operations.cc": (
+        "  state.last_cycle_start = std::chrono::steady_clock::now();\n\n  if (state.mark_cycles"
+    ),
     "horovod/common/tensor_queue.h": (
         "#include <iostream>\n  void RemoveJoinTensor();\n\nprotected:\n"
     ),
@@ -60,6 +62,13 @@ def test_another_source_is_refused(source: Path, name: str, times: int) -> None:
     assert done.returncode == 1
     assert f"{source / name} is not that of Horovod 0.28.1" in done.stderr
     assert f"{times} times" in done.stderr
+
+
+def test_a_source_is_changed_once(source: Path) -> None:
+    assert change(str(source)).returncode == 0
+    again = change(str(source))
+    assert again.returncode == 1
+    assert "has been changed already" in again.stderr
 
 
 def test_usage() -> None:

@@ -38,24 +38,20 @@ CHANGES = (
     ),
     # Every cycle (1 ms) all ranks ask each other what they have, which takes a tenth of a core
     # away from the step that is being computed. A rank that has nothing now asks in every tenth
-    # cycle only, and as soon as it has something.
+    # cycle only, and as soon as it has something. Not so with process sets: a collective of some
+    # ranks waits for the cycle of the others.
     Change(
         "horovod/common/operations.cc",
-        "    std::this_thread::sleep_for(sleep_duration);\n  }\n",
+        "  state.last_cycle_start = std::chrono::steady_clock::now();\n",
         """\
   static const int idle_cycles = GetIntEnvOrDefault("HOROVOD_IDLE_CYCLES", 10);
-  auto has_work = [&state] {
-    for (auto id : state.process_set_table.Ids()) {
-      if (!state.process_set_table.Get(id).tensor_queue.IsEmpty()) {
-        return true;
-      }
-    }
-    return bool(state.shut_down);
-  };
-  TensorQueue::WaitForArrival(
-      std::chrono::microseconds(
-          long(state.parameter_manager.CycleTimeMs() * 1000. * (idle_cycles - 1))),
-      has_work);
+  const double at_most_us = std::min(
+      1e5, state.parameter_manager.CycleTimeMs() * 1000. * (idle_cycles - 1));
+  TensorQueue::WaitForArrival(std::chrono::microseconds(long(at_most_us)), [&state] {
+    return state.shut_down || state.dynamic_process_sets ||
+           state.process_set_table.Ids().size() > 1 ||
+           !state.process_set_table.Get(0).tensor_queue.IsEmpty();
+  });
 """,
     ),
     Change(
@@ -126,6 +122,8 @@ def change(source: Path) -> None:
     for one in CHANGES:
         file = source / one.file
         text = file.read_text()
+        if one.after + one.added in text:
+            sys.exit(f"{file} has been changed already: unpack the source again.")
         if (count := text.count(one.after)) != 1:
             sys.exit(f"{file} is not that of Horovod 0.28.1: it has {one.after!r} {count} times.")
         file.write_text(text.replace(one.after, one.after + one.added))
