@@ -126,7 +126,7 @@ PYTHON
 if [ $force = no ] && found=$(TF_CPP_MIN_LOG_LEVEL=3 examine); then
     echo "$found is installed already: nothing to do (--force builds it again)."
     exit 0
-elif [ $force = no ] && [[ ${found:-} == horovod\ * ]]; then
+elif [ $force = no ] && [[ ${found:-} == "horovod "[0-9]* ]]; then
     echo "replacing: $found"
 fi
 
@@ -156,7 +156,7 @@ fi
 
 constraint=()
 [ ! -f "$ROOT/constraints.txt" ] || constraint=(--constraint "$ROOT/constraints.txt")
-echo "building horovod $HOROVOD for TensorFlow $tensorflow in $python: gloo$([ $mpi = no ] || echo ", mpi")$([ $gpu = no ] || echo ", nccl") (about 3 minutes)"
+echo "building horovod $HOROVOD+$CHANGES for TensorFlow $tensorflow in $python: gloo$([ $mpi = no ] || echo ", mpi")$([ $gpu = no ] || echo ", nccl") (about 3 minutes)"
 build() {
     # The tools lie in a folder of their own: the environment keeps its setuptools and gets no CMake.
     "$python" -m pip install --quiet --target "$work/tools" "${TOOLS[@]}"
