@@ -12,6 +12,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts/install_horovod.sh"
 
+IDLE = """
+import time
+from pathlib import Path
+from tfopt.strategies.horovod_door import hvd
+
+def wakings():
+    texts = [file.read_text() for file in Path("/proc/self/task").glob("*/status")]
+    return sum(int(text.split("\\nvoluntary_ctxt_switches:")[1].split()[0]) for text in texts)
+
+hvd()
+before = wakings()
+time.sleep(2)
+print("WAKINGS", wakings() - before)
+"""
+
 
 def run(*words: str, path: str | None = None) -> tuple[int, str]:
     done = subprocess.run(
@@ -107,3 +122,15 @@ def test_a_build_that_fits_is_left_alone() -> None:
     code, text = run("--no-mpi", "--python", sys.executable)
     assert code == 0, text
     assert "is installed already: nothing to do" in text
+
+
+@pytest.mark.horovod
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+def test_a_rank_that_has_nothing_to_send_sleeps() -> None:
+    """As released, its threads wake 4,000 times; see scripts/horovod/change_source.py."""
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    wakings = int(done.stdout.split("WAKINGS")[1])
+    assert 0 < wakings < 2000
