@@ -44,6 +44,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from tfopt.launch import free_ports
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
     "dense 0.1M": (128, 60),
@@ -301,25 +303,18 @@ def start(kind: str, port: int, output: Any) -> list[subprocess.Popen[bytes]]:
         "horovod": [sys.executable, "-m", "horovod.runner.launch", "--gloo"],
         "mpi": ["mpirun", "--allow-run-as-root", "--bind-to", "none"],
     }.get(kind)
-    own: list[dict[str, str]]
+    run = partial(subprocess.Popen, stdout=output, stderr=subprocess.STDOUT)
     if launcher:
-        programs, own = [[*launcher, "-np", "2", "-H", "localhost:2", *program]], [{}]
-    else:
-        hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
-        programs = [program, program]
-        own = [{"SCALING_RANK": str(rank)} for rank in range(2)]
+        return [run([*launcher, "-np", "2", "-H", "localhost:2", *program], env=shared)]
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    started = []
+    for rank in range(2):
+        own = {"SCALING_RANK": str(rank)}
         if kind == "multi_worker":
-            own = [one | cluster(hosts, rank) for rank, one in enumerate(own)]
-    return [
-        subprocess.Popen(words, env=shared | more, stdout=output, stderr=subprocess.STDOUT)
-        for words, more in zip(programs, own, strict=True)
-    ]
-
-
-def cluster(hosts: list[str], rank: int) -> dict[str, str]:
-    """Return what tells TensorFlow of its cluster."""
-    task = {"type": "worker", "index": rank}
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": task})}
+            task = {"type": "worker", "index": rank}
+            own["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+        started.append(run(program, env=shared | own))
+    return started
 
 
 def measure(teams: dict[str, Team], *, rounds: int, count: int) -> Times:
@@ -332,15 +327,6 @@ def measure(teams: dict[str, Team], *, rounds: int, count: int) -> Times:
             if number > 0:
                 times.append(took)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody listens on."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def has_mpi() -> bool:
@@ -433,7 +419,9 @@ def main() -> None:
         return
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("Two ranks need two cores, and this process may use one.")
-    names = ["dense 0.1M", "dense 1M"] if given.quick else [given.only or name for name in MODELS]
+    names = ["dense 0.1M", "dense 1M"] if given.quick else list(MODELS)
+    if given.only:
+        names = [given.only]
     found: dict[str, Times] = {name: {} for name in names}
     parameters: dict[str, int] = {}
     kinds = dict.fromkeys(turn.kind for turn in TURNS.values())

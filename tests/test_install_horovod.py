@@ -125,7 +125,6 @@ def test_a_build_that_fits_is_left_alone() -> None:
 
 
 @pytest.mark.horovod
-@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 def test_a_rank_that_has_nothing_to_send_sleeps() -> None:
     """As released, its threads wake 4,000 times; see scripts/horovod/change_source.py."""
     done = subprocess.run(
