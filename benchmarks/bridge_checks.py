@@ -15,7 +15,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.evidence import Conversion
 from tfopt.bridge.origin import conversion_of
 from tfopt.bridge.probe import random_inputs
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 LEARNING_RATE = 0.1
 _KINDS = ("native", "operation", "decomposed", "fallback")

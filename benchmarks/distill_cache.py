@@ -27,7 +27,7 @@ import numpy as np
 from distill_mnist import digits, hard_loss, small_lenet
 
 from tfopt.distillation import Distiller, TeacherCache, cache_teacher
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.lenet import lenet5
 
 LIMIT = 1.1

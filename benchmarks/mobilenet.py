@@ -20,7 +20,7 @@ with quiet_tensorflow():
     import tfopt
     from tfopt.benchmark.latency import measure_interleaved
     from tfopt.benchmark.machine import describe_machine
-    from tfopt.legacy_keras import Model, keras
+    from tfopt.keras2.core import Model, keras
     from tfopt.models.mobilenet import mobilenet_v2
     from tfopt.results import Artifact
 

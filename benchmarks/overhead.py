@@ -25,12 +25,12 @@ from tfopt.process import quiet_tensorflow
 with quiet_tensorflow():
     import tensorflow as tf
 
-    from tfopt.compression import graph
     from tfopt.config.schema import Augment, Data, Train
     from tfopt.config.schema import Model as ModelSettings
     from tfopt.console import make_reporter
     from tfopt.data.bundle import DataBundle, load_data
-    from tfopt.legacy_keras import Model, keras
+    from tfopt.keras2 import graph
+    from tfopt.keras2.core import Model, keras
     from tfopt.models.build import build_model
     from tfopt.training.loop import FitJob, fit
     from tfopt.training.optimizers import make_optimizer

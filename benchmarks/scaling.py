@@ -91,7 +91,7 @@ Times = dict[str, list[float]]
 
 def build(name: str) -> Any:
     """Return a model of about this many parameters."""
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     layers = keras.layers
     family, size = name.split(",")[0].split()
@@ -116,7 +116,7 @@ def step_of(model: Any, variant: str, *, batch_size: int) -> Step:
     """Return a compiled step on random rows."""
     import tensorflow as tf
 
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
     if variant in ("tfopt", "mpi"):

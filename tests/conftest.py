@@ -46,7 +46,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Path:
     """A folder with model.keras (trained), rows.npz that fit it, and other.keras that does not."""
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     folder = tmp_path_factory.mktemp("shelf")
     images, labels = digits

@@ -21,7 +21,7 @@ from tfopt.errors import (
     RecipeError,
     StorageError,
 )
-from tfopt.legacy_keras import Model, keras, require_model
+from tfopt.keras2.core import Model, keras, require_model
 
 Rows = tuple[np.ndarray, np.ndarray]
 

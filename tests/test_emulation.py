@@ -13,7 +13,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.emulation import SAVED_OBJECTS, EmulatedModel, as_keras3, like_source
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 from tfopt.runtimes import open_litert
 
 # Keras 3.15 hands its variables to NumPy 2 in the old way.

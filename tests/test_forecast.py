@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.measure import layer_kernels, unique_values, zero_fraction
 from tfopt.config.schema import ClusterStep, LitertExport, PruneStep, QuantizeStep, Step
 from tfopt.export.litert import convert_litert
 from tfopt.forecast import forecast_size, imitate_step
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.stages import make_pass
 from tfopt.storage import gzip_bytes
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Data, LitertExport
 from tfopt.errors import DataError, ExportError, InputError, StorageError, VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.load import load_model
 from tfopt.results import Artifact, Latency
 from tfopt.single import artifact_lines, export_file, precision_of, verify_file

@@ -15,7 +15,7 @@ from tfopt.config.schema import PruneStep, QuantizeStep, Step
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.bundle import DataBundle
 from tfopt.errors import InputError, StorageError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.initialization import Initialization, remember_initialization
 from tfopt.results import to_json
 from tfopt.run_dir import open_run_dir

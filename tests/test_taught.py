@@ -12,7 +12,7 @@ import pytest
 import tfopt
 from tfopt.distillation import FeatureLoss, SoftTargets
 from tfopt.errors import DataError, InputError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 

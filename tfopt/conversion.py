@@ -15,7 +15,7 @@ from tfopt.config.schema import Data
 from tfopt.data.bundle import load_data
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import InputError
-from tfopt.legacy_keras import is_keras3
+from tfopt.keras2.core import is_keras3
 from tfopt.models.load import read_model, save_model
 from tfopt.storage import check_target
 

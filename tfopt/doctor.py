@@ -87,7 +87,7 @@ def _tensorflow() -> str:
 def _train() -> str:
     import numpy as np
 
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
@@ -115,7 +115,7 @@ def _litert() -> str:
 
     from tfopt.config.schema import LitertExport
     from tfopt.export.litert import convert_litert
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
     from tfopt.runtimes import open_litert
 
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32)])

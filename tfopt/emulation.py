@@ -15,8 +15,8 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.objects import OBJECTS
 from tfopt.bridge.origin import carry
 from tfopt.compression.quantizers import RangeLayer
-from tfopt.legacy_keras import Model, SafeModeScope
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Model, SafeModeScope
+from tfopt.keras2.core import keras as keras2
 from tfopt.stages import STEP_OBJECTS
 
 

@@ -19,7 +19,7 @@ from tfopt.data.split import ArraySplit, Split
 from tfopt.errors import ExportError, TfoptError, VerificationError
 from tfopt.export.litert import convert_litert, has_trained_ranges
 from tfopt.export.verify import Evaluation, verify_litert
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.metrics import TaskMetric
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.stages import Run

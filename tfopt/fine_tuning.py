@@ -7,7 +7,6 @@ from typing import Any
 
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import carry
-from tfopt.compression import graph
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
@@ -15,7 +14,8 @@ from tfopt.config.schema import Augment, Train
 from tfopt.console import make_reporter
 from tfopt.emulation import like_source
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, is_keras3
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, is_keras3
 from tfopt.training.labelled import labelled_split
 from tfopt.training.loop import FitJob
 from tfopt.training.transfer.stage import fit_transfer

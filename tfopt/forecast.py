@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.compression import graph
 from tfopt.compression.measure import layer_kernels
 from tfopt.config.schema import ClusterStep, Step
-from tfopt.legacy_keras import Model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model
 from tfopt.results import LayerDecision
 
 Kernel = npt.NDArray[np.floating]

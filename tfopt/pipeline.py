@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
 from tfopt.bridge.origin import was_converted
-from tfopt.compression import graph
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.config.load import recipe_sha256, recipe_to_yaml
@@ -24,7 +23,8 @@ from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
 from tfopt.exports import baseline_file, export_all
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
 from tfopt.models.transformers.initialization import initialization_of

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from tfopt.bridge.origin import conversion_of, was_converted
-from tfopt.compression import graph
 from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
 from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
@@ -16,7 +15,8 @@ from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split, StreamSplit
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
-from tfopt.legacy_keras import Model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline import Prepared, prepare
 from tfopt.results import LayerDecision

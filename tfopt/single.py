@@ -14,7 +14,7 @@ from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
 from tfopt.export.verify import Evaluation, verify_litert
 from tfopt.exports import ExportJob, make_and_measure
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model
 from tfopt.results import Artifact

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from tfopt import __version__
 from tfopt.bridge.origin import conversion_of, was_converted
-from tfopt.compression import graph
 from tfopt.compression.base import CompressionPass, Measurement, StepContext
 from tfopt.compression.holds import held, require_trainable
 from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS
@@ -28,7 +27,8 @@ from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model, save_model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.registry import resolve

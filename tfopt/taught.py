@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import carry
-from tfopt.compression import graph
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
@@ -20,7 +19,8 @@ from tfopt.distillation.initial import fresh
 from tfopt.distillation.teachers import KerasTeacher, as_teacher
 from tfopt.emulation import like_source
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, is_keras3
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, is_keras3
 from tfopt.teaching import evidence
 from tfopt.teaching.lesson import Lesson, mask_of, teach
 from tfopt.teaching.students import Student

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfopt.benchmark.latency import measure_interleaved, measure_latency
 from tfopt.errors import InputError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfopt.bridge.align import Held, links_of
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 def _held(variables: list[Any]) -> list[Held]:

@@ -11,7 +11,7 @@ from tfopt.bridge.application_layers import RULES, layer_scale, scaled_residual,
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.plain_parts import Undecomposable
 from tfopt.bridge.rules import Names, Twin
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 X = np.random.default_rng(0).normal(size=(32, 3, 3, 4)).astype("float32")
 

@@ -11,7 +11,7 @@ from tfopt.bridge.attention import multi_head_attention
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.plain_parts import Undecomposable
 from tfopt.bridge.rules import Names
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 RANDOM = np.random.default_rng(0)
 QUERY = RANDOM.normal(size=(3, 5, 6)).astype("float32")

@@ -15,7 +15,7 @@ from tfopt.bridge.back import to_keras3
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import carry, conversion_of
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 # keras/src/backend/tensorflow/core.py (3.15.1) reads each weight that way when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")

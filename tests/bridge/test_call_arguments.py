@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfopt.bridge.call_arguments import as_shapes, decode, encode, symbolic, with_static_shapes
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 def _through_json(*args: Any, **kwargs: Any) -> tuple[Any, Any]:

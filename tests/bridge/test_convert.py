@@ -15,7 +15,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.evidence import Conversion
 from tfopt.bridge.origin import conversion_of
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 L = keras3.layers
 RNG = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from tfopt.bridge.fallback import OBJECTS, Keras3Layer, fallback
 from tfopt.bridge.keras3_config import to_config
 from tfopt.bridge.rules import Names, Twin
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 _RNG = np.random.default_rng(0)
 X = _RNG.normal(size=(8, 6)).astype("float32")

@@ -8,7 +8,7 @@ import tfopt.bridge.keras3 as door
 from tfopt.bridge.back import to_keras3
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 from tfopt.models.load import load_model
 
 L = keras3.layers

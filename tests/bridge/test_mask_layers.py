@@ -15,7 +15,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.mask_layers import OBJECTS, WithMaskOf, WithoutMask
 from tfopt.bridge.masks import ignores_mask
 from tfopt.bridge.origin import conversion_of
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 TOKENS = np.array([[3, 0, 5, 0, 1], [0, 2, 2, 4, 0]], "int32")
 STATE = np.ones((2, 4), "float32")

@@ -18,7 +18,7 @@ from tfopt.bridge.objects import OBJECTS
 from tfopt.bridge.origin import conversion_of
 from tfopt.bridge.rules import Names
 from tfopt.bridge.settings import NoTwin
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 # The plainest configuration of each class and the last one, which is far from it; the
 # benchmark runs all of them.

@@ -7,7 +7,7 @@ import pytest
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.objects import OBJECTS
 from tfopt.bridge.origin import conversion_of
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 L, ops = keras3.layers, keras3.ops
 X = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")

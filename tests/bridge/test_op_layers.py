@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from tfopt.bridge.op_layers import plain_call
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 def _plain(

@@ -17,7 +17,7 @@ from keras import ops
 from tfopt.bridge.operations import OBJECTS, KerasOperation, operation
 from tfopt.bridge.rules import Names
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 _RNG = np.random.default_rng(0)
 

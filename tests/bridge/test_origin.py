@@ -9,7 +9,7 @@ import pytest
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import carry, conversion_of, origin_of, plain_layers, was_converted
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 L = keras3.layers
 

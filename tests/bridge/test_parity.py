@@ -12,7 +12,7 @@ from tfopt.bridge.origin import conversion_of
 from tfopt.bridge.probe import random_inputs
 from tfopt.bridge.walk import walk
 from tfopt.errors import ModelError, VerificationError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 L = keras3.layers
 PLAIN = Parity(

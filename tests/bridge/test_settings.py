@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
 from tfopt.bridge.settings import OBJECTS, NoTwin, activation_twin, policy_name, twin_settings
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 _ACTIVATIONS = [
     name

@@ -12,7 +12,7 @@ from tfopt.bridge.plain_parts import Undecomposable
 from tfopt.bridge.rules import Names
 from tfopt.bridge.token_embeddings import masked_lm_head, position_embedding, reversible_embedding
 from tfopt.bridge.token_layers import ReversibleEmbedding
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 def table(**settings: Any) -> Any:

@@ -19,7 +19,7 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.objects import OBJECTS
 from tfopt.bridge.transformers import RULES
 from tfopt.bridge.walk import walk
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 hub = pytest.importorskip("keras_hub", reason="KerasHub, whose blocks these are, is missing")
 

@@ -10,7 +10,7 @@ import pytest
 from tfopt.bridge import vision_blocks
 from tfopt.bridge.plain_parts import Undecomposable
 from tfopt.bridge.rules import Names
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 vit = pytest.importorskip(
     "keras_hub.src.models.vit.vit_layers", reason="KerasHub, whose blocks these are, is missing"

@@ -11,7 +11,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import conversion_of
 from tfopt.bridge.walk import walk
 from tfopt.errors import ModelError, TfoptError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 L, ops, Input, Model = keras3.layers, keras3.ops, keras3.Input, keras3.Model
 register = keras3.saving.register_keras_serializable("tests_walk")

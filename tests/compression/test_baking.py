@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.baking import in_place_of_normalizations
 from tfopt.compression.base import StepContext
 from tfopt.compression.quantize import Quantize
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.compression.strip import strip
 from tfopt.config.schema import QuantizeStep
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Context = Callable[..., StepContext]

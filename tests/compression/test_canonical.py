@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.canonical import canonical
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Body = Callable[[Any], Any]

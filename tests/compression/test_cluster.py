@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.base import StepContext
 from tfopt.compression.cluster import Cluster
 from tfopt.compression.measure import unique_values
 from tfopt.config.schema import ClusterStep
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Train = Callable[..., None]

@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from tfopt.compression import graph
 from tfopt.compression.base import StepContext
 from tfopt.compression.cluster import Cluster
 from tfopt.compression.holds import held, require_trainable
@@ -26,7 +25,8 @@ from tfopt.compression.quantize import Quantize
 from tfopt.compression.tfmot_door import ConstantSparsity, PolynomialDecay, PruneLowMagnitude
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Train = Callable[..., None]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.holds import held, require_trainable
 from tfopt.compression.sharing import share_kernel
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Train = Callable[..., None]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.keep import (
     give_weights,
     holding,
@@ -16,7 +15,8 @@ from tfopt.compression.measure import layer_kernels
 from tfopt.compression.pruned_layer import PrunedLayer
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 RANDOM = np.random.default_rng(0)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.measure import (
     is_clustered,
     is_pruned,
@@ -15,7 +14,8 @@ from tfopt.compression.measure import (
     zero_fraction,
 )
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model
 
 RANDOM = np.random.default_rng(0)
 NORMAL = RANDOM.normal(size=(40, 30)).astype(np.float32)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.canonical import canonical
 from tfopt.compression.pixelwise import is_identity, is_scale, pointwise, reason_against
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Body = Callable[[Any], Any]

@@ -11,7 +11,7 @@ from tfopt.bridge.plain_parts import ApproximateGelu
 from tfopt.bridge.settings import OBJECTS
 from tfopt.compression.canonical import canonical
 from tfopt.compression.placement import Placement, Role, place
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 L = keras.layers
 

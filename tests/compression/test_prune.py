@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tfopt.compression import graph
 from tfopt.compression.base import StepContext
 from tfopt.compression.prune import Prune
 from tfopt.compression.pruned_layer import PrunedLayer
 from tfopt.compression.sharing import share_kernel
 from tfopt.config.schema import PruneStep
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Train = Callable[..., None]

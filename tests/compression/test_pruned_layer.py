@@ -14,7 +14,7 @@ from tfopt.compression.pruned_layer import (
     prunable_kernels,
 )
 from tfopt.compression.tfmot_door import ConstantSparsity, PruneLowMagnitude, UpdatePruningStep
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 L = keras.layers
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.compression.base import StepContext
 from tfopt.compression.measure import unique_values
 from tfopt.compression.pruned_layer import PrunedLayer
@@ -16,7 +15,8 @@ from tfopt.compression.sharing import share_kernel
 from tfopt.config.schema import LitertExport, QuantizeStep
 from tfopt.errors import DataError, InputError, ModelError, VerificationError
 from tfopt.export.litert import convert_litert
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.runtimes import open_litert
 
 L = keras.layers

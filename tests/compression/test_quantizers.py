@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.compression.quantizers import CUSTOM_OBJECTS, KernelScheme, RangeLayer, SchemedLayer
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2.core import Layer, keras
 
 L = keras.layers
 

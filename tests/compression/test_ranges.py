@@ -13,7 +13,7 @@ from tfopt.compression.ranges import (
     range_name,
 )
 from tfopt.errors import DataError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 NAME = "hidden_range"
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.compression.rounding import EMA_DECAY, KernelQuantizer
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 RANDOM = np.random.default_rng(0)
 

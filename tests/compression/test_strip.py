@@ -9,7 +9,7 @@ from tfopt.compression.measure import model_kernels, unique_values, zero_fractio
 from tfopt.compression.quantizers import RangeLayer, SchemedLayer
 from tfopt.compression.strip import strip
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 X = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
 Y = np.arange(64) % 3

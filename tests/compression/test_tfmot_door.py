@@ -16,7 +16,7 @@ print(tf.keras.Model.__module__.split('.')[0], os.environ.get('TF_USE_LEGACY_KER
       'TF_USE_LEGACY_KERAS' in changed)
 from tfopt.compression.prune import Prune
 from tfopt.config.schema import PruneStep
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 L = keras.layers
 model = keras.Sequential([L.Input((4, 3)), L.LSTM(2), L.Dense(2)])
 print([entry.done for entry in Prune(PruneStep()).decide(model)])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfopt.compression.pruned_layer import keeping_zeros
 from tfopt.compression.quantizers import KernelScheme, SchemedLayer
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2.core import Layer, Model, keras
 
 L = keras.layers
 

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tfopt.config.schema import Augment, Step, Train
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.data.arrays import ArraySplit
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.stages import make_pass, step_context, training_copy
 from tfopt.strategies.base import open_strategy

@@ -15,7 +15,7 @@ from tfopt.compression.base import StepContext
 from tfopt.compression.quantize import Quantize
 from tfopt.config.schema import LitertExport, QuantizeStep
 from tfopt.export.litert import convert_litert
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.runtimes import LitertModel, open_litert
 
 L = keras.layers

@@ -19,7 +19,7 @@ from tfopt.compression.prune import Prune
 from tfopt.compression.quantize import Quantize
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.stages import STEP_OBJECTS
 
 L = keras.layers

@@ -283,7 +283,7 @@ def test_epoch_and_batch_limits():
 
 
 def test_keras_fit_takes_the_batches():
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     keras.utils.set_random_seed(0)
     inputs = {"left": np.ones((9, 2)), "right": np.ones((9, 3))}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 

@@ -20,7 +20,7 @@ from tfopt.distillation import (
 )
 from tfopt.distillation import cache as module
 from tfopt.errors import DataError, InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 Maker = Callable[..., Model]
 Rows = tuple[np.ndarray, np.ndarray]

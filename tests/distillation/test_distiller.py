@@ -31,7 +31,7 @@ from tfopt.distillation import (
     snapshot,
 )
 from tfopt.errors import DataError, InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Maker = Callable[..., Model]

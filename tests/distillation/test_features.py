@@ -17,7 +17,7 @@ from tfopt.distillation import (
 )
 from tfopt.distillation.features import contrast, log_relations
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Maker = Callable[..., Model]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfopt.distillation.forms import as_logits, endings, form_of
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 L = keras.layers
 SOFT = tf.nn.softmax(np.random.default_rng(0).normal(size=(6, 4))).numpy()

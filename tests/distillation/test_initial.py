@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.distillation.initial import fresh, like_teacher
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfopt.distillation import Distiller, SoftTargets
 from tfopt.distillation.losses import loss_name, soft_target_loss
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 RANDOM = np.random.default_rng(0)

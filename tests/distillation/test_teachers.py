@@ -19,7 +19,7 @@ from tfopt.distillation import (
     snapshot,
 )
 from tfopt.errors import BackendMissing, ExitCode, InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 Maker = Callable[..., Model]

@@ -13,7 +13,7 @@ import pytest
 import tfopt
 from tfopt.distillation import CallableTeacher, CosineLoss, SoftTargets
 from tfopt.errors import DataError, InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.build import bert, gpt2
 
 TOKENS = 24

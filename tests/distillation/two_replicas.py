@@ -20,7 +20,7 @@ from tfopt.distillation import (
     SoftTargets,
 )
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 L = keras.layers
 STEPS = 4

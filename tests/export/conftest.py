@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfopt.config.schema import LitertExport
 from tfopt.export import litert
 from tfopt.export.litert_worker import main
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 layers = keras.layers
 

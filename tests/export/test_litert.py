@@ -11,7 +11,7 @@ from tfopt.config.schema import LitertExport
 from tfopt.errors import DataError, ExportError, ModelError, StorageError, VerificationError
 from tfopt.export import litert, litert_worker
 from tfopt.export.litert import convert_litert
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.runtimes import open_litert
 from tfopt.statistics import input_statistics
 

@@ -14,7 +14,7 @@ from tfopt.export.signature import (
     save_signature,
     trace,
 )
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 layers = keras.layers
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfopt.errors import DataError, ExportError, InputError, VerificationError
 from tfopt.export.verify import Evaluation, verify_litert
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.metrics import TaskMetric
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tfopt.config.schema import Model as Section
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.applications import _MODES, keras_application
 from tfopt.models.build import build_model
 

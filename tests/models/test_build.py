@@ -7,7 +7,7 @@ import pytest
 from tfopt.bridge.origin import conversion_of
 from tfopt.config import schema
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
 

@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.bridge.origin import conversion_of
 from tfopt.errors import ModelError, StorageError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.load import load_model, save_model
 
 

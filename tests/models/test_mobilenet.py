@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.mobilenet import mobilenet_v2
 
 

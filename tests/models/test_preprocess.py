@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Preprocess
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.load import load_model, save_model
 from tfopt.models.preprocess import preprocessed_shape, with_preprocessing
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras, require_model
+from tfopt.keras2.core import keras, require_model
 from tfopt.models.lenet import lenet5, lenet300
 from tfopt.models.mobilenet import mobilenet_v2
 from tfopt.models.tiny import dscnn, resnet8

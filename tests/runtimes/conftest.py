@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfopt.export.litert_worker import Job, convert
 from tfopt.export.signature import save_signature, trace
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 layers = keras.layers
 

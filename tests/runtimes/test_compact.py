@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.runtimes import open_litert
 from tfopt.runtimes.compact import share_equal_lists
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.strategies.exchange import ExchangeClock
 
 _PLANTED_SECONDS = 0.03

@@ -12,7 +12,7 @@ from tensorflow.experimental import dtensor
 
 from tfopt.config.strategy import Strategy as Settings
 from tfopt.errors import ModelError, VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.strategies import sharding
 from tfopt.strategies.model_parallel import ModelParallel
 from tfopt.strategies.sharded_steps import ShardedSteps

@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.config.load import parse_recipe
 from tfopt.config.schema import Recipe
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 BUILDERS = """
 import tf_keras as keras

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfopt.config.schema import Recipe
 from tfopt.console import make_reporter
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
 from tfopt.results import RunResult, StageResult
 from tfopt.teaching import evidence

@@ -16,7 +16,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
 from tfopt.teaching.lesson import make_lesson, taught_by
 from tfopt.teaching.rows import rows_in_memory

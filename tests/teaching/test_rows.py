@@ -12,7 +12,7 @@ from tfopt.config.schema import Augment
 from tfopt.data.epochs import EpochPlan
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.distillation.teachers import CallableTeacher, KerasTeacher
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.teaching.rows import TaughtRows, TaughtTokens, cached_rows, token_axes
 
 L = keras.layers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.teaching.students import born_again, flat
 
 L = keras.layers

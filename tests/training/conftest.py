@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment, Train
 from tfopt.data.arrays import ArraySplit
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
 from tfopt.training.task import read_task
 

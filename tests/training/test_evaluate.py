@@ -9,7 +9,7 @@ import pytest
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.metrics import TaskMetric
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor, row_scores
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import TrainingError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.keeper import Keeper
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.optimizers import state_of

@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 from tfopt import storage
-from tfopt.compression import graph
 from tfopt.config.schema import Augment
 from tfopt.errors import ModelError, RecipeError, StorageError, TrainingError
-from tfopt.legacy_keras import keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import keras
 from tfopt.strategies.journey import Journey, RanksChanged
 from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import read_checkpoint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.metrics import TaskMetric
 from tfopt.training.objectives import (
     MacroF1,

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from tfopt.config.schema import Train
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.training.optimizers import learning_rate, make_optimizer, state_of
 
 STEPS = 10

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.parts import computed_in_parts
 
 ROWS = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.randomness import EpochRandomness
 
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Fit
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.optimizers import make_optimizer
 from tfopt.training.rates import VariableRate
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfopt.config.schema import Train
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import DataError, ModelError, RecipeError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.task import Task, read_task, require_inputs
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], np.float32)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfopt.data.split import ArraySplit, split_from
 from tfopt.data.tokens import TokenSplit, token_inputs
 from tfopt.errors import DataError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.build import bert
 from tfopt.models.transformers.plain import operator
 from tfopt.training.task import require_inputs

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tfopt.bridge.rules import Link
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfopt.bridge.plain_parts import Parts, Undecomposable, precision
 from tfopt.bridge.rules import Names, Rule, Twin
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 _L = keras.layers
 

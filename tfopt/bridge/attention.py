@@ -15,7 +15,7 @@ from tfopt.bridge.plain_parts import (
     require_calls,
 )
 from tfopt.bridge.rules import Names, Twin
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 
 def multi_head_attention(layer: Any, names: Names) -> Twin:

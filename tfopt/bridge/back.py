@@ -26,8 +26,8 @@ from tfopt.bridge.probe import given_inputs, random_inputs
 from tfopt.bridge.rebuild import rebuild_as_keras3
 from tfopt.bridge.walk import walk
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, require_model
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Model, require_model
+from tfopt.keras2.core import keras as keras2
 
 
 def to_keras3(

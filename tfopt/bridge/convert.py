@@ -17,7 +17,7 @@ from tfopt.bridge.origin import read_origin, remember
 from tfopt.bridge.probe import given_inputs, random_inputs
 from tfopt.bridge.walk import Walked, walk
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, require_model
+from tfopt.keras2.core import Model, require_model
 
 TOLERANCE = 1e-5
 """Largest relative difference of an output in float32; measured is 0 to 1e-6."""

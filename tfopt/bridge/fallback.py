@@ -18,7 +18,7 @@ from tfopt.bridge.call_arguments import Pattern, decode, encode, symbolic, with_
 from tfopt.bridge.keras3_config import REGISTER, from_config, to_config
 from tfopt.bridge.rules import Link, Names, Twin
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 __all__ = ["OBJECTS", "Keras3Layer", "fallback"]
 

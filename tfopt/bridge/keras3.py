@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from tfopt.errors import BackendMissing, ModelError
-from tfopt.legacy_keras import is_keras3
+from tfopt.keras2.core import is_keras3
 
 try:
     import keras

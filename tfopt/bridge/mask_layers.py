@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 class WithoutMask(keras2.layers.Layer):

@@ -13,8 +13,8 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.keras3_config import short
 from tfopt.bridge.rules import Names, Twin
 from tfopt.bridge.settings import NoTwin, policy_name, twin_settings
-from tfopt.legacy_keras import Layer
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Layer
+from tfopt.keras2.core import keras as keras2
 
 _L3, _L2 = keras3.layers, keras2.layers
 

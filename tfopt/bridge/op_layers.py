@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 _layers = keras2.layers
 _Shape: TypeAlias = tuple[int | None, ...]

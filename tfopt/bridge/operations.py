@@ -12,7 +12,7 @@ from tfopt.bridge.call_arguments import Pattern, decode, encode, symbolic, with_
 from tfopt.bridge.keras3_config import from_config, to_config
 from tfopt.bridge.op_layers import plain_call
 from tfopt.bridge.rules import Names, Twin
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 __all__ = ["OBJECTS", "KerasOperation", "operation"]
 

@@ -14,7 +14,7 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.rules import Link
 from tfopt.bridge.walk import Walked
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model
+from tfopt.keras2.core import Layer, Model
 
 _CONVERSION, _ORIGIN = "_tfopt_conversion", "_tfopt_origin"
 

@@ -17,8 +17,8 @@ from tfopt.bridge.keras3 import graph_of
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.rules import Link
 from tfopt.errors import ModelError, VerificationError
-from tfopt.legacy_keras import Model
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Model
+from tfopt.keras2.core import keras as keras2
 
 _Arrays = list[npt.NDArray[Any]]
 Tensors = Sequence[tuple[str, Any, Any]]

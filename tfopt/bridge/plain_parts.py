@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.rules import Link, Names, Twin
 from tfopt.bridge.settings import NoTwin, activation_twin, policy_name, twin_settings
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2.core import Layer, keras
 
 Call: TypeAlias = Callable[..., Any]
 

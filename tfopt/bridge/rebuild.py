@@ -23,8 +23,8 @@ from tfopt.bridge.rebuild_operations import operation_for
 from tfopt.bridge.rebuild_rules import layer_for, one_line, parts_of
 from tfopt.bridge.rules import Names
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model, is_graph, nodes_of, require_model
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Layer, Model, is_graph, nodes_of, require_model
+from tfopt.keras2.core import keras as keras2
 
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
 # Class and tf_keras weight name to the name in Keras 3.

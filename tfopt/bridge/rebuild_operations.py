@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 from tfopt.registry import did_you_mean
 
 ops = keras3.ops

@@ -15,8 +15,8 @@ from tfopt.bridge.fallback import Keras3Layer
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.keras3_config import from_config
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Layer
+from tfopt.keras2.core import keras as keras2
 
 _ANY = object()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import keras as keras2
 
 
 class NoTwin(Exception):  # it is a signal to take the fallback, not an error

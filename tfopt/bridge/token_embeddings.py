@@ -15,7 +15,7 @@ from tfopt.bridge.plain_parts import (
 from tfopt.bridge.rules import Names, Twin
 from tfopt.bridge.settings import NoTwin, twin_settings
 from tfopt.bridge.token_layers import Bias, GatherPositions, PositionTable, ReversibleEmbedding
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2.core import Layer, keras
 
 _REVERSE_SETTINGS = ("tie_weights", "reverse_dtype", "logit_soft_cap")
 

@@ -16,7 +16,7 @@ from tfopt.bridge.attention import Masks, attention, multi_head_attention
 from tfopt.bridge.attention_core import TENSORS
 from tfopt.bridge.plain_parts import Call, Parts, Undecomposable, call_arguments, require_calls
 from tfopt.bridge.rules import Names, Rule, Twin
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 __all__ = ["OBJECTS", "RULES", "Undecomposable", "transformer_decoder", "transformer_encoder"]
 

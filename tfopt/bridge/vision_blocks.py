@@ -12,7 +12,7 @@ from tfopt.bridge.attention_core import TENSORS
 from tfopt.bridge.plain_parts import Call, Parts, Undecomposable, precision
 from tfopt.bridge.rules import Names, Twin
 from tfopt.bridge.token_layers import PositionTable
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 class ClassToken(keras.layers.Layer):

@@ -24,8 +24,8 @@ from tfopt.bridge.settings import NoTwin
 from tfopt.bridge.token_embeddings import reversed_embeddings
 from tfopt.bridge.transformers import Undecomposable
 from tfopt.errors import ModelError, TfoptError
-from tfopt.legacy_keras import Model
-from tfopt.legacy_keras import keras as keras2
+from tfopt.keras2.core import Model
+from tfopt.keras2.core import keras as keras2
 
 _DECOMPOSED = {**transformers.RULES, **application_layers.RULES}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.pixelwise import Constants, depthwise, distinct, identity_name
 from tfopt.compression.quantizers import KernelScheme, RangeLayer, SchemedLayer
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 _LARGEST_SUM = 2.0**29
 """Most that a bias may be in the units of its 32-bit sum, for products to fit beside it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.registry import did_you_mean
 from tfopt.results import LayerDecision
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.compression.pixelwise import as_convolutions, pointwise
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 _L = keras.layers
 _WITH_ACTIVATION = (_L.Conv2D, _L.DepthwiseConv2D, _L.Conv2DTranspose)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.keep import (
     CUSTOM_OBJECTS,
@@ -35,7 +34,8 @@ from tfopt.compression.sharing import SharedKernel, share_channels, share_kernel
 from tfopt.compression.tfmot_door import UpdatePruningStep
 from tfopt.config.schema import ClusterStep
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 from tfopt.results import LayerDecision
 
 __all__ = ["CUSTOM_OBJECTS", "Cluster"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.compression.measure import is_clustered, is_pruned, unique_values
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model
 
 _CLUSTERED_WEIGHTS = 64
 """Kernels below this size may have few distinct values by chance."""

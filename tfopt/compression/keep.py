@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.compression import graph
-from tfopt.compression.layer_copy import same_weights
 from tfopt.compression.measure import is_clustered, is_pruned, unique_values, zero_fraction
 from tfopt.compression.pruned_layer import CUSTOM_OBJECTS as PRUNED_OBJECTS
 from tfopt.compression.pruned_layer import PrunedLayer, keeping_zeros
@@ -21,7 +19,9 @@ from tfopt.compression.quantizers import CUSTOM_OBJECTS as QUANTIZER_OBJECTS
 from tfopt.compression.quantizers import KernelScheme, RangeLayer, SchemedLayer
 from tfopt.compression.sharing import exact_sharing
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Layer, Model, keras, require_model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras, require_model
+from tfopt.keras2.layer_copy import same_weights
 
 Kernels = Mapping[str, npt.NDArray[np.floating]]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.compression import graph
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model
 from tfopt.results import WeightHistogram
 
 Kernels = Mapping[str, npt.NDArray[np.floating]]

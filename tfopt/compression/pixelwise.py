@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.compression import graph
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 _L = keras.layers
 _Row = npt.NDArray[np.float32]

@@ -16,7 +16,6 @@ from enum import Enum
 
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.compression.canonical import AddHeight, DropHeight
 from tfopt.compression.pixelwise import (
     AFFINE,
@@ -26,7 +25,8 @@ from tfopt.compression.pixelwise import (
     is_scale,
     reason_against,
 )
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 _L = keras.layers
 

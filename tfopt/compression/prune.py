@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.base import Measurement, StepContext, by_pattern
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import (
@@ -35,7 +34,8 @@ from tfopt.compression.tfmot_door import (
 )
 from tfopt.config.schema import PruneStep
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 from tfopt.results import LayerDecision
 
 __all__ = ["CUSTOM_OBJECTS", "Prune", "PruningSchedule", "plan_schedule"]

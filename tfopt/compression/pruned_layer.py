@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.compression.tfmot_door import ConstantSparsity, PruneLowMagnitude, Pruning
 from tfopt.compression.wrapping import SeeThrough
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, keras
 
 _PRUNABLE_KERNEL = {
     keras.layers.SeparableConv1D: "pointwise_kernel",

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.compression.baking import in_place_of_normalizations
 from tfopt.compression.base import Measurement, StepContext, require_matches
 from tfopt.compression.canonical import CUSTOM_OBJECTS as CANONICAL_OBJECTS
@@ -27,7 +26,6 @@ from tfopt.compression.keep import (
     require_unwrapped,
     settle_weights,
 )
-from tfopt.compression.layer_copy import same_weights
 from tfopt.compression.measure import (
     layer_kernels,
     require_finite,
@@ -43,7 +41,9 @@ from tfopt.compression.ranges import calibrate, open_empty_ranges, range_gaps, r
 from tfopt.compression.tfmot_door import UpdatePruningStep
 from tfopt.config.schema import QuantizeStep
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
+from tfopt.keras2.layer_copy import same_weights
 from tfopt.results import LayerDecision
 
 _CHANNELS = {

@@ -15,7 +15,7 @@ from tfopt.compression.tfmot_door import (
     QuantizeWrapperV2,
 )
 from tfopt.compression.wrapping import SeeThrough
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 
 class KernelScheme(QuantizeConfig):

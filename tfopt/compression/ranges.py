@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.compression.rounding import ActivationQuantizer
 from tfopt.errors import DataError, VerificationError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 
 MAX_RANGE_GAP = 0.5
 """Most of what the data needs that a trained range may cut off, as a share of the need."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfopt import replicas
 from tfopt.compression.tfmot_door import Quantizer, quant_ops
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 EMA_DECAY = 0.99
 """Decay of activation ranges. tfmot's 0.999 is for ranges that start at +-6; these start

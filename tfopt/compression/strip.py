@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfopt.compression import graph
 from tfopt.compression.canonical import AddHeight, DropHeight
 from tfopt.compression.keep import CUSTOM_OBJECTS, plain_layer, settle_weights
 from tfopt.compression.quantizers import RangeLayer
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 
 def strip(model: Model) -> Model:

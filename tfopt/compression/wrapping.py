@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 
 class SeeThrough:

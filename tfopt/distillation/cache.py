@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfopt.distillation.first_batch import TaughtInputs, agree
 from tfopt.distillation.teachers import Teacher, TeacherResult, as_teacher
 from tfopt.errors import DataError, InputError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.storage import make_folder, named_errors, remove_partial_files, write_whole
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from tfopt.distillation.parts import Bench, DistillationLoss
 from tfopt.distillation.taps import Tap, Tapped
 from tfopt.distillation.teachers import Teacher, TeacherResult
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 # float16 keeps 11 bits, and a batch of another size sums in another order.
 _CACHE_TOLERANCE = 5e-3

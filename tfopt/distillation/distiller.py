@@ -21,7 +21,7 @@ from tfopt.distillation.taps import Tap, named_outputs
 from tfopt.distillation.teachers import Teacher, TeacherResult, as_teacher, digest_of
 from tfopt.distillation.vocabulary import require_one_vocabulary
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 _RESERVED = ("loss", "student_loss")
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.errors import DataError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 _ROWS = 32
 

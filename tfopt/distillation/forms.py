@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 Form: TypeAlias = Literal["logits", "probabilities"]
 Ending: TypeAlias = Literal["softmax", "sigmoid", "linear", "unknown"]

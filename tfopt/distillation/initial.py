@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Layer, Model
+from tfopt.keras2.core import Layer, Model
 from tfopt.registry import did_you_mean
 from tfopt.results import LayerDecision
 

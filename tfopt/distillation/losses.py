@@ -12,7 +12,7 @@ from tfopt.distillation.forms import Form, Kind, as_logits, form_of
 from tfopt.distillation.parts import Bench, Compute, Seen, Term, require_same_shape
 from tfopt.distillation.schedules import Schedule, require_range, value_at
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 _HIGHEST_TEMPERATURE = 1e4
 # By a part of the loss's name, the first that fits.

@@ -12,7 +12,7 @@ from tfopt.distillation.forms import Ending
 from tfopt.distillation.taps import Tapped
 from tfopt.distillation.teachers import TeacherResult
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.registry import did_you_mean
 
 

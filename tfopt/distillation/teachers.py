@@ -19,7 +19,7 @@ from tfopt.bridge.convert import to_tf_keras
 from tfopt.distillation.forms import Ending, endings
 from tfopt.distillation.taps import Tap, named_outputs
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import Model, is_keras3, keras
+from tfopt.keras2.core import Model, is_keras3, keras
 from tfopt.registry import did_you_mean
 from tfopt.runtimes import open_litert
 from tfopt.runtimes.onnx import open_onnx

@@ -30,7 +30,7 @@ from tfopt.export.signature import (
     save_signature,
     trace,
 )
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, signal_name
 from tfopt.statistics import InputStatistics
 from tfopt.storage import check_target, gzip_bytes, write_whole

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfopt.errors import ExportError, StorageError
 from tfopt.export.calibration import InputSpec
-from tfopt.legacy_keras import Model, keras, require_model
+from tfopt.keras2.core import Model, keras, require_model
 from tfopt.runtimes import signature_name
 
 # The ops that the converter itself takes as trained ranges

@@ -14,7 +14,7 @@ import numpy as np
 from tfopt.config.head import Head
 from tfopt.config.schema import Preprocess
 from tfopt.errors import InputError, ModelError, VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.head import with_head
 from tfopt.models.preprocess import with_preprocessing
 from tfopt.models.shapes import image_shape

@@ -11,7 +11,7 @@ from tfopt.bridge.origin import conversion_of, remember, was_converted
 from tfopt.config import schema
 from tfopt.config.tables import BUILDERS
 from tfopt.errors import InputError, ModelError, TfoptError
-from tfopt.legacy_keras import Model, is_keras3, require_model
+from tfopt.keras2.core import Model, is_keras3, require_model
 from tfopt.models.head import with_head
 from tfopt.models.load import load_model
 from tfopt.models.preprocess import preprocessed_shape, with_preprocessing

@@ -6,7 +6,7 @@ from typing import Any
 
 from tfopt.config.head import AUTO, Head
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, is_graph, keras
+from tfopt.keras2.core import Model, is_graph, keras
 from tfopt.models.shapes import outputs
 from tfopt.registry import did_you_mean
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.shapes import image_shape, known_shape, outputs
 
 # Two 5x5 convolutions without padding, each followed by 2x2 pooling: 16 -> 12 -> 6 -> 2 -> 1.

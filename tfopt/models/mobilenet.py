@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.shapes import image_shape, outputs
 
 _SMALLEST_SIDE = 32

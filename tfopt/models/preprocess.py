@@ -11,7 +11,7 @@ import numpy as np
 
 from tfopt.config.schema import Preprocess
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.shapes import image_shape
 
 PREFIX = "preprocess_"

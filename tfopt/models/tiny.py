@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.shapes import image_shape, outputs
 
 

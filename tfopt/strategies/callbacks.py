@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.errors import InputError, VerificationError
-from tfopt.legacy_keras import is_keras3, keras
+from tfopt.keras2.core import is_keras3, keras
 from tfopt.strategies import agreement
 from tfopt.strategies.horovod_door import hvd
 

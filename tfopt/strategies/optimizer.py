@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.errors import InputError
-from tfopt.legacy_keras import is_keras3, keras
+from tfopt.keras2.core import is_keras3, keras
 from tfopt.strategies.accumulation import Accumulator
 from tfopt.strategies.horovod_door import hvd
 from tfopt.strategies.reduction import Compression, Operation, Reduction

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.experimental import dtensor
 
 from tfopt.errors import ModelError, VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.strategies import sharding
 from tfopt.strategies.reason import reason_of
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tensorflow.experimental import dtensor
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2.core import Layer, Model, keras
 
 BATCH, MODEL = "batch", "model"
 

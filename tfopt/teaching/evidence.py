@@ -15,7 +15,7 @@ from tfopt.config.schema import Augment
 from tfopt.data.split import Split
 from tfopt.distillation.teachers import digest_of
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.results import LayerDecision
 from tfopt.teaching.agreement import Beside, compare
 from tfopt.teaching.lesson import Lesson, views_of

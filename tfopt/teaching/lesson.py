@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tfopt.compression import graph
 from tfopt.compression.holds import held
 from tfopt.config.distill import DEFAULT_VIEWS, DistillStep, Teach, TeacherSource
 from tfopt.config.schema import Augment
@@ -17,7 +16,8 @@ from tfopt.distillation import Distiller, SoftTargets
 from tfopt.distillation.initial import fresh, like_teacher
 from tfopt.distillation.teachers import KerasTeacher, Teacher, as_teacher
 from tfopt.errors import RecipeError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.results import LayerDecision
 from tfopt.teaching.losses import losses_of, schedule_of

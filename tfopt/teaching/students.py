@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from tfopt.bridge.origin import carry
-from tfopt.compression import graph
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.data.bundle import DataBundle
-from tfopt.legacy_keras import Layer, Model, is_graph, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, is_graph, keras
 from tfopt.models.build import build_model
 from tfopt.training.task import Task, read_task, require_inputs
 

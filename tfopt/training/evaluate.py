@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfopt.data.split import Split
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.metrics import TaskMetric
 
 EVALUATION_BATCH = 256

@@ -13,7 +13,7 @@ import numpy as np
 from tfopt.config.schema import PlateauRate
 from tfopt.console import Reporter
 from tfopt.errors import StorageError, TrainingError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.strategies.alike import require_alike
 from tfopt.strategies.journey import Journey
 from tfopt.training.checkpoint import (

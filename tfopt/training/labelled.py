@@ -7,7 +7,7 @@ from typing import Any, Literal
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
 from tfopt.errors import DataError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.training.task import Task, read_task, require_inputs
 
 

@@ -16,7 +16,7 @@ from tfopt.data.epochs import EpochPlan
 from tfopt.data.share import Share
 from tfopt.data.split import Split
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.strategies.base import Strategy, agreed
 from tfopt.strategies.peers import LOST, reason
 from tfopt.strategies.reason import reason_of

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt import replicas
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 class SmoothedSparseCrossentropy(keras.losses.Loss):

@@ -18,7 +18,7 @@ from tfopt.config.schema import (
     RateSchedule,
     StepRate,
 )
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.rates import VariableRate, with_rates
 
 _CLASSES = {

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.compression.pruned_layer import PrunedLayer
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 
 Pairs = list[tuple[Any, Any]]
 

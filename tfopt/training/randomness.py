@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.legacy_keras import Model, RandomGenerator
+from tfopt.keras2.core import Model, RandomGenerator
 
 _COUNTING_KERNELS = frozenset(
     {

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 @dataclass(frozen=True, slots=True)

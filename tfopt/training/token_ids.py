@@ -8,7 +8,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.split import Split
 from tfopt.data.tokens import TokenSplit
 from tfopt.errors import DataError
-from tfopt.legacy_keras import Model, keras, tables_of
+from tfopt.keras2.core import Model, keras, tables_of
 
 
 def require_known_ids(model: Model, split: Split, *, what: str) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt.compression import graph
 from tfopt.config import schema
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import keras
 from tfopt.models.build import build_model
 
 HEADS = ("classification", "token_classification", "language_model", "embedding")

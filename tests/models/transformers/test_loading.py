@@ -39,7 +39,7 @@ def test_a_model_of_another_kind_has_no_record(digits_model: Any) -> None:
 
 @pytest.fixture
 def digits_model() -> Any:
-    from tfopt.legacy_keras import keras
+    from tfopt.keras2.core import keras
 
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
 

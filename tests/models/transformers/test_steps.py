@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfopt.data.arrays import ArraySplit
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
 from tfopt.training.transfer.stage import Trained, fit_transfer
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tfopt.compression import graph
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.training.transfer.blocks import MOST_DEPTH_BLOCKS, blocks_below, head_of
 
 layers = keras.layers

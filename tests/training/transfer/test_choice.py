@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tfopt.compression import graph
 from tfopt.config.schema import Train
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.training.transfer.choice import LayerChoice, choose, decide
 
 

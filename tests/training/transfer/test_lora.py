@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
 from tfopt.training.transfer import stage
 from tfopt.training.transfer.lora import LowRankAdapter
@@ -45,7 +45,7 @@ def sentence_model() -> Model:
 def test_adapters_are_merged_and_the_rest_is_untouched(
     kind: str, train: Train, make_conv: Callable[..., Model], sentences: ArraySplit
 ) -> None:
-    from tfopt.compression import graph
+    from tfopt.keras2 import graph
 
     made, changes = picture_model(), {}
     if kind == "sentences":
@@ -138,7 +138,7 @@ def test_adapters_are_in_the_checkpoint(
 
 
 def test_adapters_in_half_precision(train: Train, make_conv: Callable[..., Model]) -> None:
-    from tfopt.compression import graph
+    from tfopt.keras2 import graph
 
     copied, _ = graph.twin(make_conv(), dtype="mixed_float16")
     settings = {"epochs": 1, "precision": "mixed_float16"}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.compression import graph
 from tfopt.config.schema import Model as ModelSection
 from tfopt.config.schema import Text
 from tfopt.config.transfer import KeepPretrained, Transfer
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.models.build import build_model
 from tfopt.training.loop import FitJob
 from tfopt.training.transfer.masked_language import METRIC, MaskedLanguage, with_hidden_tokens

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.training.transfer.proof import Start
 
 

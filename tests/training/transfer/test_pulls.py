@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.training.transfer.pulls import half_squares
 from tfopt.training.transfer.stage import Trained
 
@@ -55,7 +55,7 @@ def test_a_pull_of_nothing(train: Train, make_conv: Callable[..., Model]) -> Non
 def test_mixed_precision_and_half_of_the_model(
     train: Train, make_conv: Callable[..., Model]
 ) -> None:
-    from tfopt.compression import graph
+    from tfopt.keras2 import graph
 
     copied, _ = graph.twin(make_conv(), dtype="mixed_float16")
     transfer = {"keep_pretrained": {"l2_sp": 0.1}, "layer_decay": 0.5}

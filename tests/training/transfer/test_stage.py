@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.compression import graph
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Model, keras
 from tfopt.training.transfer.stage import Trained
 
 Train = Callable[..., Trained]

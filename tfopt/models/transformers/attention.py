@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.plain import dense, dropout, operator, reshape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.transformers.attention import attend, causal_bias, padding_bias
 from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.embeddings import Tokens, embed

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfopt.checkpoints import checkpoint_folder
 from tfopt.errors import InputError, ModelError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 from tfopt.models.shapes import outputs
 from tfopt.models.transformers import heads as output_heads
 from tfopt.models.transformers.body import body

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2.core import Layer, keras
 from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.plain import dropout, norm, operator, projection, table
 

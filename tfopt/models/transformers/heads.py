@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import keras
+from tfopt.keras2.core import keras
 from tfopt.models.transformers.body import Body
 from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.plain import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 
 _RECORD = "_tfopt_initialization"
 

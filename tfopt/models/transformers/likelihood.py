@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfopt.errors import DataError, ModelError
-from tfopt.legacy_keras import Model, require_model
+from tfopt.keras2.core import Model, require_model
 
 
 def sequence_log_likelihood(

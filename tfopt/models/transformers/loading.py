@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Model
+from tfopt.keras2.core import Model
 from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.initialization import Initialization
 from tfopt.models.transformers.names import (

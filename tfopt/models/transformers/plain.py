@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import Layer, OperatorLayer, keras
+from tfopt.keras2.core import Layer, OperatorLayer, keras
 from tfopt.models.transformers.config import TransformerConfig
 
 

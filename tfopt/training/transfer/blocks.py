@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.base import matching, require_matches
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 
 MOST_DEPTH_BLOCKS = 12
 """Blocks of a model without block numbers, as in ConvNeXt's fine-tuning (arXiv:2201.03545)."""

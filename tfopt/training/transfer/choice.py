@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfopt.compression import graph
 from tfopt.compression.base import by_pattern, matching, require_matches
 from tfopt.compression.measure import is_pruned, layer_kernels
 from tfopt.config.transfer import BACKBONE, Transfer, Unfreeze
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
 from tfopt.results import LayerDecision
 from tfopt.training.transfer.blocks import blocks_below, head_of, weighted_layers
 

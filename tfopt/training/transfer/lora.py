@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.compression import graph
-from tfopt.compression.layer_copy import same_weights
 from tfopt.config.transfer import Lora
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import Layer, Model, keras
+from tfopt.keras2.layer_copy import same_weights
 from tfopt.training.transfer.choice import LayerChoice
 
 _LIMIT = 1e-5

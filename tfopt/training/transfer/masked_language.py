@@ -13,7 +13,7 @@ from tfopt.data.masking import Masking, masked_language_model_batch, masking_of
 from tfopt.data.tokenizer import load_tokenizer
 from tfopt.data.tokens import IDS, IGNORED, MASK
 from tfopt.errors import InputError
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 METRIC = "masked_language_model_loss"
 

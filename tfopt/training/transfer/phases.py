@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfopt.legacy_keras import Layer, Model, keras
+from tfopt.keras2.core import Layer, Model, keras
 from tfopt.training.transfer.choice import LayerChoice
 from tfopt.training.transfer.proof import Start
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt.errors import VerificationError
-from tfopt.legacy_keras import Layer
+from tfopt.keras2.core import Layer
 
 
 class Start:

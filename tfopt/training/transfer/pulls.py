@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from tfopt.legacy_keras import Model, keras
+from tfopt.keras2.core import Model, keras
 
 Term: TypeAlias = Callable[[Any], Any]
 """Given a batch's inputs, return a loss that is already weighted."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.compression.layer_copy import copy_layer, same_weights
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, Model, is_graph, keras, nodes_of, require_model
+from tfopt.keras2.core import Layer, Model, is_graph, keras, nodes_of, require_model
+from tfopt.keras2.layer_copy import copy_layer, same_weights
 
 Call = Callable[..., Any]
 Replace = Callable[[Layer], Call]

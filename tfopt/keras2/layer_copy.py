@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import Layer, keras
+from tfopt.keras2.core import Layer, keras
 
 
 def copy_layer(layer: Layer, *, name: str, dtype: str | None = None) -> Layer:

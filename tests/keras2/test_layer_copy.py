@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.compression import graph
-from tfopt.compression.layer_copy import copy_layer
 from tfopt.errors import ModelError
-from tfopt.legacy_keras import keras
+from tfopt.keras2 import graph
+from tfopt.keras2.core import keras
+from tfopt.keras2.layer_copy import copy_layer
 
 L = keras.layers
 
