@@ -28,7 +28,7 @@ from distill_mnist import digits, hard_loss, small_lenet
 
 from tfopt.distillation import Distiller, TeacherCache, cache_teacher
 from tfopt.keras2.core import Model, keras
-from tfopt.models.lenet import lenet5
+from tfopt.models.zoo.lenet import lenet5
 
 LIMIT = 1.1
 

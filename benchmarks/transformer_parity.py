@@ -29,7 +29,7 @@ from tfopt.process import quiet_tensorflow
 
 with quiet_tensorflow():
     import tfopt
-    from tfopt.checkpoints import checkpoint_folder
+    from tfopt.models.pretrained import checkpoint_folder
 
 LIMIT = 1e-4
 HERE = Path(__file__).resolve().parent

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tfopt.checkpoints import checkpoint_folder
 from tfopt.data.tokenizer import load_tokenizer
 from tfopt.errors import BackendMissing, DataError, InputError
+from tfopt.models.pretrained import checkpoint_folder
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "day", "##s", "!", "e"]
 SENTENCES = [

@@ -5,9 +5,9 @@ import pytest
 
 from tfopt.errors import ModelError
 from tfopt.keras2.core import keras, require_model
-from tfopt.models.lenet import lenet5, lenet300
-from tfopt.models.mobilenet import mobilenet_v2
-from tfopt.models.tiny import dscnn, resnet8
+from tfopt.models.zoo.lenet import lenet5, lenet300
+from tfopt.models.zoo.mlperf_tiny import dscnn, resnet8
+from tfopt.models.zoo.mobilenet import mobilenet_v2
 
 SHAPES = {
     "lenet5": (lenet5, (28, 28, 1), 10, 431_080),

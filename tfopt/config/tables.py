@@ -34,11 +34,11 @@ DOTTED_SETTINGS = frozenset({"arguments", "text"})
 """The same, for a source that is the user's own function."""
 
 BUILDERS: Mapping[str, str] = {
-    "lenet5": "tfopt.models.lenet:lenet5",
-    "lenet300": "tfopt.models.lenet:lenet300",
-    "resnet8": "tfopt.models.tiny:resnet8",
-    "dscnn": "tfopt.models.tiny:dscnn",
-    "mobilenet_v2": "tfopt.models.mobilenet:mobilenet_v2",
+    "lenet5": "tfopt.models.zoo.lenet:lenet5",
+    "lenet300": "tfopt.models.zoo.lenet:lenet300",
+    "resnet8": "tfopt.models.zoo.mlperf_tiny:resnet8",
+    "dscnn": "tfopt.models.zoo.mlperf_tiny:dscnn",
+    "mobilenet_v2": "tfopt.models.zoo.mobilenet:mobilenet_v2",
     "keras_application": "tfopt.models.applications:keras_application",
     "bert": "tfopt.models.transformers.build:bert",
     "gpt2": "tfopt.models.transformers.build:gpt2",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfopt.checkpoints import PACKAGED, checkpoint_folder
 from tfopt.errors import DataError
+from tfopt.models.pretrained import PACKAGED, checkpoint_folder
 
 WHOLE_FILE, PIECES_FILE = "tokenizer.json", "vocab.txt"
 VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"

@@ -18,7 +18,7 @@ from tfopt.bridge.files import load_keras3
 from tfopt.bridge.objects import OBJECTS
 from tfopt.errors import ModelError, StorageError
 from tfopt.keras2.core import Model, is_keras3, keras, require_model
-from tfopt.models.archive import Contents, h5_contents, keras_contents, saved_model_contents
+from tfopt.models.file_formats import Contents, h5_contents, keras_contents, saved_model_contents
 from tfopt.registry import did_you_mean
 from tfopt.storage import make_folder, whole_file
 

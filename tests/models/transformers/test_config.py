@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tfopt.checkpoints import checkpoint_folder
 from tfopt.errors import ModelError
+from tfopt.models.pretrained import checkpoint_folder
 from tfopt.models.transformers.config import TransformerConfig, read_config
 
 

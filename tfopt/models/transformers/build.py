@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tfopt.checkpoints import checkpoint_folder
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import Model, keras
+from tfopt.models.pretrained import checkpoint_folder
 from tfopt.models.shapes import outputs
 from tfopt.models.transformers import heads as output_heads
 from tfopt.models.transformers.body import body

