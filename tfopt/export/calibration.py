@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
-from tfopt.runtimes.tensors import is_convertible
+from tfopt.runtimes.litert.tensors import is_convertible
 from tfopt.statistics import InputStatistics, input_statistics
 
 Array = npt.NDArray[Any]

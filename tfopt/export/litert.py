@@ -18,7 +18,6 @@ from tfopt.errors import ExportError, StorageError
 from tfopt.export.calibration import InputSpec, calibration_arrays, check_calibration
 from tfopt.export.failures import explain, missing_operators
 from tfopt.export.litert_worker import Job
-from tfopt.export.promises import require_precision
 from tfopt.export.signature import (
     Signature,
     has_recurrent_layers,
@@ -32,6 +31,7 @@ from tfopt.export.signature import (
 )
 from tfopt.keras2.core import Model
 from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, signal_name
+from tfopt.runtimes.litert.precision import require_precision
 from tfopt.statistics import InputStatistics
 from tfopt.storage import check_target, gzip_bytes, write_whole
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.runtimes.compact import share_equal_lists
-from tfopt.runtimes.graph import order_interface
+from tfopt.runtimes.litert.compact import share_equal_lists
+from tfopt.runtimes.litert.flatbuffer import order_interface
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from tfopt.comparison import Drop, OutputComparison, paired_drop
 from tfopt.errors import DataError, InputError, VerificationError
-from tfopt.export.promises import float_operators, integer_operator_fraction
 from tfopt.metrics import TaskMetric
 from tfopt.registry import did_you_mean
 from tfopt.results import Artifact
 from tfopt.runtimes import LitertModel, open_litert
+from tfopt.runtimes.litert.precision import float_operators, integer_operator_fraction
 from tfopt.storage import gzip_bytes
 
 Array = npt.NDArray[Any]

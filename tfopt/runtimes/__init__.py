@@ -4,11 +4,11 @@ The runtime is native code, and a broken file can crash or hang it. So a file is
 a child process, and only then does this process load it.
 """
 
-from tfopt.runtimes.children import run_child, signal_name
-from tfopt.runtimes.graph import Operator
-from tfopt.runtimes.litert import LitertModel
-from tfopt.runtimes.probe import ProbeResult, open_litert, probe_litert
-from tfopt.runtimes.tensors import TensorInfo, signature_name
+from tfopt.runtimes.child_process import run_child, signal_name
+from tfopt.runtimes.litert.flatbuffer import Operator
+from tfopt.runtimes.litert.model import LitertModel
+from tfopt.runtimes.litert.probe import ProbeResult, open_litert, probe_litert
+from tfopt.runtimes.litert.tensors import TensorInfo, signature_name
 
 __all__ = [
     "LitertModel",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfopt.errors import BackendMissing, DataError, ExportError, InputError
-from tfopt.runtimes.tensors import Array, TensorInfo, prepare_input
+from tfopt.runtimes.litert.tensors import Array, TensorInfo, prepare_input
 
 _TYPES = {
     "tensor(float)": "float32",

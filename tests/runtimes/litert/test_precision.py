@@ -1,13 +1,13 @@
 import pytest
 
 from tfopt.errors import VerificationError
-from tfopt.export.promises import (
+from tfopt.runtimes import open_litert
+from tfopt.runtimes.litert.precision import (
     float_operators,
     integer_operator_fraction,
     precision_of,
     require_precision,
 )
-from tfopt.runtimes import open_litert
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The trial run itself: ``python -m tfopt.runtimes.trial JOB``, started by ``probe``."""
+"""The trial run itself: ``python -m tfopt.runtimes.litert.trial JOB``, started by ``probe``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tfopt.errors import InputError, TfoptError
-from tfopt.runtimes.litert import LitertModel
-from tfopt.runtimes.loading import read_litert
-from tfopt.runtimes.probe import ProbeResult
+from tfopt.runtimes.litert.loading import read_litert
+from tfopt.runtimes.litert.model import LitertModel
+from tfopt.runtimes.litert.probe import ProbeResult
 
 
 def _trial_run(job: Mapping[str, Any]) -> ProbeResult:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from tfopt.errors import ExportError, InputError
-from tfopt.runtimes.children import run_child, signal_name
-from tfopt.runtimes.litert import LitertModel
-from tfopt.runtimes.loading import read_litert
+from tfopt.runtimes.child_process import run_child, signal_name
+from tfopt.runtimes.litert.loading import read_litert
+from tfopt.runtimes.litert.model import LitertModel
 
 ProbeKind = Literal["ok", "invalid", "missing_ops", "failed", "crashed", "hung"]
 
@@ -97,7 +97,7 @@ def probe_litert(
         "rows": list(rows),
         "samples": str(samples) if samples else None,
     }
-    command = [sys.executable, "-P", "-m", "tfopt.runtimes.trial", json.dumps(job)]
+    command = [sys.executable, "-P", "-m", "tfopt.runtimes.litert.trial", json.dumps(job)]
     try:
         done = run_child(command, time_limit_seconds=time_limit_seconds)
     except subprocess.TimeoutExpired:

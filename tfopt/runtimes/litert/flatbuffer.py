@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfopt.errors import ExportError
-from tfopt.runtimes.tensors import FLOAT_TYPES
+from tfopt.runtimes.litert.tensors import FLOAT_TYPES
 
 # Operators that change the type or the view of a tensor, or hold other operators.
 _BOOKKEEPING = frozenset(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tfopt.errors import InputError
-from tfopt.runtimes.loading import (
+from tfopt.runtimes.litert.loading import (
     create_interpreter,
     failure_message,
     missing_operators_message,

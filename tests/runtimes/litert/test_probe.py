@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tfopt.errors import ExportError, InputError, TfoptError
-from tfopt.runtimes import open_litert, probe, probe_litert
+from tfopt.runtimes import open_litert, probe_litert
+from tfopt.runtimes.litert import probe
 
 
 @pytest.mark.parametrize(

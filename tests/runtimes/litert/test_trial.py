@@ -1,6 +1,6 @@
 import numpy as np
 
-from tfopt.runtimes.trial import _trial_run
+from tfopt.runtimes.litert.trial import _trial_run
 
 
 def _job(path, **changes):

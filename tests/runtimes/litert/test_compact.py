@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfopt.keras2.core import keras
 from tfopt.runtimes import open_litert
-from tfopt.runtimes.compact import share_equal_lists
+from tfopt.runtimes.litert.compact import share_equal_lists
 
 
 def _written_by_converter():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import DataError
-from tfopt.runtimes.tensors import TensorInfo, prepare_input, quantize, random_input
+from tfopt.runtimes.litert.tensors import TensorInfo, prepare_input, quantize, random_input
 
 INT8 = TensorInfo("x", (None, 2), "int8", 0.5, 3)
 

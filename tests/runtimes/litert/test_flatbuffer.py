@@ -2,7 +2,7 @@ import pytest
 
 from tfopt.errors import ExportError
 from tfopt.runtimes import open_litert
-from tfopt.runtimes.graph import order_interface
+from tfopt.runtimes.litert.flatbuffer import order_interface
 
 
 def _operators(path):

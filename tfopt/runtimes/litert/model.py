@@ -10,14 +10,14 @@ import numpy as np
 
 from tfopt.errors import DataError, ExportError, VerificationError
 from tfopt.registry import did_you_mean
-from tfopt.runtimes.graph import Graph, Operator
-from tfopt.runtimes.loading import (
+from tfopt.runtimes.litert.flatbuffer import Graph, Operator
+from tfopt.runtimes.litert.loading import (
     create_interpreter,
     failure_message,
     missing_operators_message,
     quiet_start,
 )
-from tfopt.runtimes.tensors import (
+from tfopt.runtimes.litert.tensors import (
     Array,
     TensorInfo,
     prepare_input,

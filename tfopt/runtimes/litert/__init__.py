@@ -1,0 +1,1 @@
+"""Run LiteRT files, and read what they hold."""
