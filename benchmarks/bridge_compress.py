@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import keras as keras3

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import keras

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import keras as keras3

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import tfopt

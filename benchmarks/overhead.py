@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.data.epochs import EpochPlan
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import tensorflow as tf
 
     from tfopt.config.schema import Augment, Data, Train
     from tfopt.config.schema import Model as ModelSettings
-    from tfopt.console import make_reporter
     from tfopt.data.bundle import DataBundle, load_data
     from tfopt.keras2 import graph
     from tfopt.keras2.core import Model, keras
     from tfopt.models.build import build_model
+    from tfopt.reporting.console import make_reporter
     from tfopt.training.loop import FitJob, fit
     from tfopt.training.optimizers import make_optimizer
     from tfopt.training.task import Task, read_task

@@ -331,7 +331,7 @@ def measure(teams: dict[str, Team], *, rounds: int, count: int) -> Times:
 
 def has_mpi() -> bool:
     """Return whether mpirun is there, and Horovod knows it."""
-    from tfopt.process import quiet_tensorflow
+    from tfopt.reporting.process_log import quiet_tensorflow
     from tfopt.strategies.horovod_door import library
 
     with quiet_tensorflow():

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import tfopt

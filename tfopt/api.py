@@ -23,7 +23,6 @@ from tfopt.config.schema import (
     Section,
     Step,
 )
-from tfopt.console import make_reporter
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
 from tfopt.data.text import tokenize
@@ -41,6 +40,9 @@ from tfopt.models.transformers.build import from_checkpoint
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
+from tfopt.reporting.console import make_reporter
+from tfopt.reporting.text import metric_words
+from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
 from tfopt.strategies.elastic import fit_elastic
@@ -51,8 +53,6 @@ from tfopt.taught import distill
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs
-from tfopt.verdict import meets_gate
-from tfopt.wording import metric_words
 
 __all__ = [
     "Distiller",

@@ -37,8 +37,8 @@ from tfopt.options import (
     TrustOption,
     WarmupOption,
 )
-from tfopt.process import quiet_tensorflow, terminable
 from tfopt.rank_ends import report_end
+from tfopt.reporting.process_log import quiet_tensorflow, terminable
 from tfopt.strategies.place import rank_of, rank_words
 
 _DEBUG = "--debug"
@@ -235,7 +235,7 @@ def export(
     """Export a model to a .tflite file, and verify the file."""
     from tfopt.arguments import data_section, metric_named
     from tfopt.config.schema import LitertExport
-    from tfopt.verdict import require_gate
+    from tfopt.reporting.verdict import require_gate
 
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
     section, metric = data_section(data, config), metric_named(data, config)
@@ -272,7 +272,7 @@ def verify(
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
     from tfopt.arguments import data_section, metric_named
-    from tfopt.verdict import require_gate
+    from tfopt.reporting.verdict import require_gate
 
     section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
@@ -345,7 +345,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A run folder with results.json.")],
 ) -> None:
     """Write report.html of a run folder again."""
-    from tfopt.report.files import report_from_run_dir
+    from tfopt.reporting.html.files import report_from_run_dir
     from tfopt.storage import write_whole
 
     page = report_from_run_dir(folder)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tfopt.arguments import resume_command, typed
 from tfopt.config.schema import Recipe
-from tfopt.console import Reporter, make_reporter
-from tfopt.console.voice import Voice
 from tfopt.errors import Interrupted
 from tfopt.options import RunChoice
-from tfopt.process import quiet_tensorflow
+from tfopt.reporting.console import Reporter, make_reporter
+from tfopt.reporting.console.switching_stream import Voice
+from tfopt.reporting.process_log import quiet_tensorflow
 from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
 from tfopt.strategies.lifeline import guard_process
 from tfopt.strategies.place import Place, choose_kind, find_place

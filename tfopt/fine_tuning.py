@@ -11,11 +11,11 @@ from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
 from tfopt.config.schema import Augment, Train
-from tfopt.console import make_reporter
 from tfopt.emulation import like_source
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3
+from tfopt.reporting.console import make_reporter
 from tfopt.training.labelled import labelled_split
 from tfopt.training.loop import FitJob
 from tfopt.training.transfer.stage import fit_transfer

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from tfopt.config.load import recipe_sha256, settings_sha256
 from tfopt.config.schema import PlateauRate, Recipe
-from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
 from tfopt.errors import RecipeError
-from tfopt.process import log_into
+from tfopt.reporting.console import Reporter
+from tfopt.reporting.process_log import log_into
 from tfopt.run_dir import RunDir, held_run_dir, open_run_dir
 from tfopt.strategies.base import Strategy, is_chief
 from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here

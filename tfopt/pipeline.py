@@ -17,7 +17,6 @@ from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
-from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
@@ -36,7 +35,9 @@ from tfopt.one_run import (
     require_one_start,
     run_folder,
 )
-from tfopt.report.page import render_report
+from tfopt.reporting.console import Reporter
+from tfopt.reporting.html.page import render_report
+from tfopt.reporting.verdict import meets_gate
 from tfopt.results import (
     Artifact,
     Baseline,
@@ -60,7 +61,6 @@ from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.choice import decide
 from tfopt.training.transfer.masked_language import with_hidden_tokens
-from tfopt.verdict import meets_gate
 
 _TIMELINE = "timeline.json"
 

@@ -10,7 +10,6 @@ from tfopt.bridge.origin import conversion_of, was_converted
 from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
 from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
-from tfopt.console import print_decisions
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split, StreamSplit
 from tfopt.emulation import SAVED_OBJECTS
@@ -19,6 +18,7 @@ from tfopt.keras2 import graph
 from tfopt.keras2.core import Model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline import Prepared, prepare
+from tfopt.reporting.console import print_decisions
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
 from tfopt.strategies.limits import require_possible

@@ -17,12 +17,12 @@ from tfopt.exports import ExportJob, make_and_measure
 from tfopt.keras2.core import Model
 from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model
+from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
 from tfopt.storage import check_target
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
-from tfopt.wording import metric_words
 
 _SEED = 0
 _INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")

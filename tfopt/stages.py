@@ -23,7 +23,6 @@ from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
 from tfopt.config.tables import PASSES
-from tfopt.console import Reporter
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split
 from tfopt.errors import ModelError
@@ -32,6 +31,8 @@ from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model, save_model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.registry import resolve
+from tfopt.reporting.console import Reporter
+from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
@@ -46,7 +47,6 @@ from tfopt.training.speed import spread_evidence
 from tfopt.training.task import Task
 from tfopt.training.transfer.masked_language import with_hidden_tokens
 from tfopt.training.transfer.stage import fit_transfer
-from tfopt.wording import spread_text
 
 STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 """Classes that a model in the middle of a step is saved with."""

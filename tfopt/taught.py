@@ -13,7 +13,6 @@ from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section
 from tfopt.config.schema import Augment, DistillStep
-from tfopt.console import make_reporter
 from tfopt.data.split import Split
 from tfopt.distillation.initial import fresh
 from tfopt.distillation.teachers import KerasTeacher, as_teacher
@@ -21,6 +20,7 @@ from tfopt.emulation import like_source
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3
+from tfopt.reporting.console import make_reporter
 from tfopt.teaching import evidence
 from tfopt.teaching.lesson import Lesson, mask_of, teach
 from tfopt.teaching.students import Student

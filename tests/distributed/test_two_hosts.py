@@ -250,8 +250,8 @@ def is_program(process: int, line: str) -> bool:
 def trained_alone(recipe: Path, output: Path) -> Any:
     """Train in this process, undisturbed, and return the stage."""
     from tfopt.config.load import load_recipe
-    from tfopt.console import make_reporter
     from tfopt.pipeline import RunOptions, run_recipe
+    from tfopt.reporting.console import make_reporter
 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(recipe.parent)

@@ -262,7 +262,7 @@ def test_a_full_disk(here: Path, tfopt: Run, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_reader_that_goes_away_stops_the_run_and_says_how_to_go_on(
     here: Path, tfopt: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tfopt.console.plain import PlainReporter
+    from tfopt.reporting.console.plain_reporter import PlainReporter
 
     def gone(self: Any, line: str) -> None:
         raise BrokenPipeError

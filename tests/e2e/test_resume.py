@@ -98,7 +98,7 @@ def die():
 
 from tfopt import storage
 from tfopt.config.load import load_recipe
-from tfopt.console import make_reporter
+from tfopt.reporting.console import make_reporter
 from tfopt.pipeline import RunOptions, run_recipe
 from tfopt.training.keeper import Keeper
 

@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Recipe
-from tfopt.console import make_reporter
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
+from tfopt.reporting.console import make_reporter
 from tfopt.results import RunResult, StageResult
 from tfopt.teaching import evidence
 from tfopt.teaching.agreement import Beside

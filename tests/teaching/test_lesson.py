@@ -11,13 +11,13 @@ import pytest
 
 from tfopt.config.distill import Teach
 from tfopt.config.schema import Recipe
-from tfopt.console import make_reporter
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.tokens import TokenSplit
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.keras2.core import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
+from tfopt.reporting.console import make_reporter
 from tfopt.teaching.lesson import make_lesson, taught_by
 from tfopt.teaching.rows import rows_in_memory
 from tfopt.teaching.students import Student

@@ -10,7 +10,6 @@ from typing import Any
 from tfopt.compression.holds import held
 from tfopt.config.distill import DEFAULT_VIEWS, DistillStep, Teach, TeacherSource
 from tfopt.config.schema import Augment
-from tfopt.console import Reporter
 from tfopt.data.split import Split
 from tfopt.distillation import Distiller, SoftTargets
 from tfopt.distillation.initial import fresh, like_teacher
@@ -19,6 +18,7 @@ from tfopt.errors import RecipeError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
+from tfopt.reporting.console import Reporter
 from tfopt.results import LayerDecision
 from tfopt.teaching.losses import losses_of, schedule_of
 from tfopt.teaching.rows import cached_rows, rows_in_memory

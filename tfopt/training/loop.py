@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tfopt.config.schema import Augment, Fit, PlateauRate
-from tfopt.console import Reporter
 from tfopt.data.epochs import EpochPlan
 from tfopt.data.share import Share
 from tfopt.data.split import Split
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.keras2.core import Model, keras
+from tfopt.reporting.console import Reporter
 from tfopt.strategies.base import Strategy, agreed
 from tfopt.strategies.peers import LOST, reason
 from tfopt.strategies.reason import reason_of

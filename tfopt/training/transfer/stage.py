@@ -10,10 +10,10 @@ from typing import Any
 from tfopt.compression.base import Measurement, matching, require_matches
 from tfopt.compression.holds import held
 from tfopt.config.transfer import KeepPretrained, Transfer
-from tfopt.console import Reporter
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model
+from tfopt.reporting.console import Reporter
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.rates import VariableRate
 from tfopt.training.transfer.choice import LayerChoice, choose

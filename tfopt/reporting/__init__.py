@@ -1,0 +1,1 @@
+"""What a run reports, on the console and as a page."""
