@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfopt.config import tables
+from tfopt.config import components
 from tfopt.config.load import load_recipe
 from tfopt.registry import resolve
 
@@ -200,7 +200,11 @@ def test_every_package_has_tests() -> None:
 
 @pytest.mark.parametrize(
     ("table", "name"),
-    [(table, name) for table in (tables.SOURCES, tables.BUILDERS, tables.PASSES) for name in table],
+    [
+        (table, name)
+        for table in (components.SOURCES, components.BUILDERS, components.PASSES)
+        for name in table
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_entry_of_a_table_resolves(table: dict[str, str], name: str) -> None:

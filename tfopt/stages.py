@@ -20,9 +20,9 @@ from tfopt.compression.base import CompressionPass, Measurement, StepContext
 from tfopt.compression.holds import held, require_trainable
 from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS
 from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
+from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
-from tfopt.config.tables import PASSES
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split
 from tfopt.errors import ModelError

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tfopt.config.fit import Train
+from tfopt.config.training import Train
 
 Problems = Callable[..., list[str]]
 

@@ -20,8 +20,8 @@ import keras as keras3
 import numpy as np
 import tensorflow as tf
 
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.schema import Augment, Step, Train
-from tfopt.config.strategy import Strategy as Settings
 from tfopt.data.arrays import ArraySplit
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tfopt.config.components import SOURCES
 from tfopt.config.schema import Data
-from tfopt.config.tables import SOURCES
 from tfopt.data.source import SourceData
 from tfopt.data.split import ArraySplit
 from tfopt.registry import resolve

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
-from tfopt.config.strategy import StrategyKind
+from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategyKind
 from tfopt.errors import DataError, ExitCode, InputError, RankFailed, VerificationError
 from tfopt.registry import resolve
 from tfopt.strategies.alike import require_alike

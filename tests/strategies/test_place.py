@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tfopt.config.strategy import Strategy
+from tfopt.config.distributed import Strategy
 from tfopt.errors import InputError
 from tfopt.strategies.place import Place, choose_kind, find_place
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import ModelError, VerificationError
 from tfopt.keras2.core import keras
 from tfopt.strategies import sharding

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import BackendMissing, ExitCode
 from tfopt.launch import free_ports
 from tfopt.strategies import tpu

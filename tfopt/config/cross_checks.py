@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from tfopt.config.schema import STEP_ORDER, Data, Precision
-from tfopt.config.tables import (
+from tfopt.config.components import (
     BUILDERS,
     DOTTED_SETTINGS,
     SOURCE_SETTINGS,
     SOURCES,
     SOURCES_WITH_VALIDATION,
 )
+from tfopt.config.schema import STEP_ORDER, Data, Precision
 from tfopt.config.yaml_file import names_in
 from tfopt.registry import did_you_mean
 

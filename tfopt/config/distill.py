@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from tfopt.config.fit import CosineRate, Fit, LearningRate
+from tfopt.config.base import Section, Strict, defaults_for_bare_keys, one_key_or_bare_name
 from tfopt.config.model import Model
-from tfopt.config.section import Section, Strict, defaults_for_bare_keys, one_key_or_bare_name
+from tfopt.config.training import CosineRate, Fit, LearningRate
 
 DEFAULT_VIEWS = 4
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tfopt.config.section import Section
+from tfopt.config.base import Section
 
 AUTO = "auto"
 

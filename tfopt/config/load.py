@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tfopt.config.cross_checks import cross_problems
-from tfopt.config.problems import describe
+from tfopt.config.error_messages import describe
 from tfopt.config.schema import Data, Recipe
 from tfopt.config.yaml_file import apply_overrides, read_recipe_file
 from tfopt.errors import RecipeError

@@ -14,8 +14,12 @@ from pydantic import (
     model_validator,
 )
 
+from tfopt.config.base import Section, defaults_for_bare_keys, one_key_or_bare_name
 from tfopt.config.distill import DistillStep, Taught
-from tfopt.config.fit import (
+from tfopt.config.distributed import Strategy
+from tfopt.config.model import Model, Preprocess
+from tfopt.config.text import Text
+from tfopt.config.training import (
     ConstantRate,
     CosineRate,
     EarlyStopping,
@@ -29,10 +33,6 @@ from tfopt.config.fit import (
     StepRate,
     Train,
 )
-from tfopt.config.model import Model, Preprocess
-from tfopt.config.section import Section, defaults_for_bare_keys, one_key_or_bare_name
-from tfopt.config.strategy import Strategy
-from tfopt.config.text import Text
 
 __all__ = [
     "Augment",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tfopt.config.section import Section
+from tfopt.config.base import Section
 
 BACKBONE = "backbone"
 """In ``freeze``: every layer but the head."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfopt.config.components import SOURCES
 from tfopt.config.schema import Data
-from tfopt.config.tables import SOURCES
 from tfopt.data.augment import make_augment
 from tfopt.data.dotted import load_dotted
 from tfopt.data.labels import as_class_numbers, same_names

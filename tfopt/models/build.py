@@ -9,7 +9,7 @@ from typing import Any
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.origin import conversion_of, remember, was_converted
 from tfopt.config import schema
-from tfopt.config.tables import BUILDERS
+from tfopt.config.components import BUILDERS
 from tfopt.errors import InputError, ModelError, TfoptError
 from tfopt.keras2.core import Model, is_keras3, require_model
 from tfopt.models.head import with_head

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import ExitCode, PeersLost, RankFailed, TfoptError
 from tfopt.registry import resolve
 from tfopt.strategies.journey import Journey

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import StorageError
 from tfopt.replicas import exchanging
 from tfopt.strategies.agreement import gather, mean_of_state

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.strategies import sharding
 from tfopt.strategies.base import Spread
 from tfopt.strategies.place import Place

@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import ExitCode, InputError, PeersLost
 from tfopt.strategies.base import Spread
 from tfopt.strategies.peers import named_loss

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tfopt.config.strategy import Strategy
+from tfopt.config.distributed import Strategy
 from tfopt.errors import InputError
 
 _HOROVOD = ("HOROVOD_RANK", "HOROVOD_SIZE")

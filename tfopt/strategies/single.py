@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.strategies.base import Spread, Steps
 from tfopt.strategies.journey import Journey
 from tfopt.strategies.place import Place

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import InputError
 from tfopt.strategies.base import Spread, Steps
 from tfopt.strategies.exchange import ExchangeClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfopt.config.strategy import Strategy as Settings
+from tfopt.config.distributed import Strategy as Settings
 from tfopt.errors import BackendMissing
 from tfopt.strategies.place import Place
 from tfopt.strategies.presence import first_absent

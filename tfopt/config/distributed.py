@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tfopt.config.section import Section
+from tfopt.config.base import Section
 
 StrategyKind = Literal[
     "auto",

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfopt.config.schema import STEP_ORDER, Data
-from tfopt.config.tables import (
+from tfopt.config.components import (
     BUILDERS,
     DOTTED_SETTINGS,
     PASSES,
@@ -11,6 +10,7 @@ from tfopt.config.tables import (
     SOURCES,
     SOURCES_WITH_VALIDATION,
 )
+from tfopt.config.schema import STEP_ORDER, Data
 from tfopt.registry import resolve
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from tfopt.config.section import Section
+from tfopt.config.base import Section
 
 
 class Inner(Section):

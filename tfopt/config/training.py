@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from tfopt.config.section import Section, Strict
+from tfopt.config.base import Section, Strict
 from tfopt.config.transfer import Transfer
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "adamax", "lion"]

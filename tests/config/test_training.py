@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from tfopt.config.fit import OPTIMIZER_SETTINGS, GradientClip, Optimizer, OptimizerName, Train
+from tfopt.config.training import OPTIMIZER_SETTINGS, GradientClip, Optimizer, OptimizerName, Train
 
 VALUES = {"momentum": 0.9, "nesterov": True, "beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}
 
