@@ -10,11 +10,11 @@ from typing import Any
 import keras as keras3
 import numpy as np
 
-from tfopt.bridge.back import to_keras3
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.evidence import Conversion
-from tfopt.bridge.origin import conversion_of
-from tfopt.bridge.probe import random_inputs
+from tfopt.bridge.provenance import conversion_of
+from tfopt.bridge.report import Conversion
+from tfopt.bridge.sample_inputs import random_inputs
+from tfopt.bridge.to_keras3.convert import to_keras3
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.keras2.core import keras as keras2
 
 LEARNING_RATE = 0.1

@@ -1,6 +1,7 @@
 """Every public class of ``keras.layers`` with the settings it is converted with.
 
-One table for benchmarks/bridge_coverage.py and for the tests of tfopt/bridge/native.py.
+One table for benchmarks/bridge_coverage.py and for the tests of
+tfopt/bridge/to_tf_keras/same_layer.py.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.emulation import SAVED_OBJECTS, EmulatedModel, as_keras3, like_source
 from tfopt.errors import InputError, ModelError

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tfopt.bridge.back import to_keras3
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.origin import carry, conversion_of
+from tfopt.bridge.provenance import carry, conversion_of
+from tfopt.bridge.to_keras3.convert import to_keras3
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.compression import strip as stripping
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section

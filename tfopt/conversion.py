@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tfopt.bridge.back import to_keras3
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.evidence import Conversion
-from tfopt.bridge.origin import conversion_of
+from tfopt.bridge.provenance import conversion_of
+from tfopt.bridge.report import Conversion
+from tfopt.bridge.to_keras3.convert import to_keras3
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.config.schema import Data
 from tfopt.data.bundle import load_data
 from tfopt.emulation import SAVED_OBJECTS

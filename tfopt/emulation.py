@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfopt.bridge.back import to_keras3
+from tfopt.bridge.custom_objects import OBJECTS
 from tfopt.bridge.keras3 import in_safe_mode
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.bridge.objects import OBJECTS
-from tfopt.bridge.origin import carry
+from tfopt.bridge.provenance import carry
+from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.compression.quantizers import RangeLayer
 from tfopt.keras2.core import Model, SafeModeScope
 from tfopt.keras2.core import keras as keras2

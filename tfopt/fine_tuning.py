@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.origin import carry
+from tfopt.bridge.provenance import carry
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.benchmark.machine import describe_machine, package_versions
-from tfopt.bridge.origin import was_converted
+from tfopt.bridge.provenance import was_converted
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.config.load import recipe_sha256, recipe_to_yaml

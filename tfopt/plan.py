@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from tfopt.bridge.origin import conversion_of, was_converted
+from tfopt.bridge.provenance import conversion_of, was_converted
 from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
 from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfopt import __version__
-from tfopt.bridge.origin import conversion_of, was_converted
+from tfopt.bridge.provenance import conversion_of, was_converted
 from tfopt.compression.base import CompressionPass, Measurement, StepContext
 from tfopt.compression.holds import held, require_trainable
 from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.origin import carry
+from tfopt.bridge.provenance import carry
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.load import parse_section

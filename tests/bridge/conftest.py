@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras2
 
-from tfopt.bridge.rebuild import rebuild_as_keras3
+from tfopt.bridge.to_keras3.graph import rebuild_as_keras3
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 

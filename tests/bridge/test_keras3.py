@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import tfopt.bridge.keras3 as door
-from tfopt.bridge.back import to_keras3
-from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.to_keras3.convert import to_keras3
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.errors import ModelError
 from tfopt.keras2.core import keras as keras2
 from tfopt.models.load import load_model

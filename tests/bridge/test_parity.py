@@ -4,13 +4,13 @@ import keras as keras3
 import numpy as np
 import pytest
 
-import tfopt.bridge.convert as converting
+import tfopt.bridge.to_tf_keras.convert as converting
 from tfopt.bridge import parity
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.evidence import Parity
-from tfopt.bridge.origin import conversion_of
-from tfopt.bridge.probe import random_inputs
-from tfopt.bridge.walk import walk
+from tfopt.bridge.provenance import conversion_of
+from tfopt.bridge.report import Parity
+from tfopt.bridge.sample_inputs import random_inputs
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
+from tfopt.bridge.to_tf_keras.graph import walk
 from tfopt.errors import ModelError, VerificationError
 from tfopt.keras2.core import keras as keras2
 

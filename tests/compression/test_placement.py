@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.bridge.plain_parts import ApproximateGelu
-from tfopt.bridge.settings import OBJECTS
+from tfopt.bridge.to_tf_keras.blocks.base import ApproximateGelu
+from tfopt.bridge.to_tf_keras.layer_config import OBJECTS
 from tfopt.compression.canonical import canonical
 from tfopt.compression.placement import Placement, Role, place
 from tfopt.keras2.core import keras

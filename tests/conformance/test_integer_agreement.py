@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.bridge.plain_parts import ApproximateGelu
-from tfopt.bridge.settings import OBJECTS
+from tfopt.bridge.to_tf_keras.blocks.base import ApproximateGelu
+from tfopt.bridge.to_tf_keras.layer_config import OBJECTS
 from tfopt.compression.base import StepContext
 from tfopt.compression.quantize import Quantize
 from tfopt.config.schema import LitertExport, QuantizeStep

@@ -4,7 +4,7 @@ import keras as keras3
 import numpy as np
 import pytest
 
-from tfopt.bridge.origin import conversion_of
+from tfopt.bridge.provenance import conversion_of
 from tfopt.config import schema
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import keras

@@ -8,7 +8,7 @@ import keras as keras3
 import numpy as np
 import pytest
 
-from tfopt.bridge.origin import conversion_of
+from tfopt.bridge.provenance import conversion_of
 from tfopt.errors import ModelError, StorageError
 from tfopt.keras2.core import keras
 from tfopt.models.load import load_model, save_model

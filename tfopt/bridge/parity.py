@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfopt.bridge.evidence import Parity
-from tfopt.bridge.fallback import Keras3Layer, seed_states
 from tfopt.bridge.keras3 import graph_of
 from tfopt.bridge.keras3 import keras as keras3
-from tfopt.bridge.rules import Link
+from tfopt.bridge.report import Parity
+from tfopt.bridge.to_tf_keras.twin import Link
+from tfopt.bridge.to_tf_keras.wrapped_layer import Keras3Layer, seed_states
 from tfopt.errors import ModelError, VerificationError
 from tfopt.keras2.core import Model
 from tfopt.keras2.core import keras as keras2

@@ -59,7 +59,7 @@ _INTEGER_LAYERS = (
     _L.PReLU,
 )
 # By name, since importing the bridge imports Keras 3; LiteRT has an 8-bit GELU of both kinds.
-_INTEGER_LAYERS_OF_THE_BRIDGE = ("tfopt.bridge.plain_parts.ApproximateGelu",)
+_INTEGER_LAYERS_OF_THE_BRIDGE = ("tfopt.bridge.to_tf_keras.blocks.base.ApproximateGelu",)
 _SAME_RANGE_LAYERS = (
     _L.MaxPooling1D,
     _L.MaxPooling2D,

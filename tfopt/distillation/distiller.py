@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from tfopt import replicas
-from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.distillation import checks
 from tfopt.distillation.averages import Average, average, show, sum_of_replicas, weight_for
 from tfopt.distillation.first_batch import TaughtInputs, first_rows, mask_from

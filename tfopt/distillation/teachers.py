@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfopt.bridge.convert import to_tf_keras
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.distillation.forms import Ending, endings
 from tfopt.distillation.taps import Tap, named_outputs
 from tfopt.errors import InputError, ModelError

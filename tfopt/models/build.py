@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.origin import conversion_of, remember, was_converted
+from tfopt.bridge.provenance import conversion_of, remember, was_converted
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.config import schema
 from tfopt.config.components import BUILDERS
 from tfopt.errors import InputError, ModelError, TfoptError

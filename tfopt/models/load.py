@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.bridge.convert import to_tf_keras
-from tfopt.bridge.files import load_keras3
-from tfopt.bridge.objects import OBJECTS
+from tfopt.bridge.custom_objects import OBJECTS
+from tfopt.bridge.load import load_keras3
+from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.errors import ModelError, StorageError
 from tfopt.keras2.core import Model, is_keras3, keras, require_model
 from tfopt.models.file_formats import Contents, h5_contents, keras_contents, saved_model_contents

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.bridge.origin import carry
+from tfopt.bridge.provenance import carry
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.schema import DistillStep, Recipe

@@ -1,0 +1,1 @@
+"""From tf_keras back to Keras 3."""

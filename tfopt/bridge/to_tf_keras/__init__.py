@@ -1,0 +1,1 @@
+"""From Keras 3 to tf_keras."""
