@@ -24,14 +24,14 @@ import numpy as np
 from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
-    from tfopt.benchmark.latency import measure_interleaved
-    from tfopt.benchmark.machine import describe_machine
     from tfopt.config.load import load_recipe
     from tfopt.config.schema import LitertExport, Precision, Recipe, Train
     from tfopt.data.bundle import DataBundle, load_data
     from tfopt.emulation import SAVED_OBJECTS
+    from tfopt.evaluation.latency import measure_interleaved
+    from tfopt.evaluation.machine import describe_machine
+    from tfopt.evaluation.metrics import TaskMetric
     from tfopt.exports import ExportJob, make_and_measure
-    from tfopt.metrics import TaskMetric
     from tfopt.models.load import load_model
     from tfopt.pipeline import RunOptions, run_recipe
     from tfopt.reporting.console import make_reporter

@@ -18,8 +18,8 @@ from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
     import tfopt
-    from tfopt.benchmark.latency import measure_interleaved
-    from tfopt.benchmark.machine import describe_machine
+    from tfopt.evaluation.latency import measure_interleaved
+    from tfopt.evaluation.machine import describe_machine
     from tfopt.keras2.core import Model, keras
     from tfopt.models.zoo.mobilenet import mobilenet_v2
     from tfopt.results import Artifact

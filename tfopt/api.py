@@ -30,10 +30,10 @@ from tfopt.distillation.cache import cache_teacher
 from tfopt.distillation.distiller import Distiller
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.exports import ExportJob, make_and_measure
 from tfopt.fine_tuning import LARGEST_SEED, fine_tune
 from tfopt.keras2.core import Model, is_keras3
-from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model, save_model
 from tfopt.models.shapes import outputs
 from tfopt.models.transformers.build import from_checkpoint

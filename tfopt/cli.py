@@ -333,7 +333,7 @@ def bench(
     warmup: WarmupOption = 20,
 ) -> None:
     """Time one inference of .tflite files, in turns."""
-    from tfopt.benchmark.latency import interleaved_lines
+    from tfopt.evaluation.latency import interleaved_lines
 
     with quiet_tensorflow():
         lines = interleaved_lines(files, threads=threads, runs=runs, warmup=warmup)

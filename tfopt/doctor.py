@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tfopt.benchmark.machine import describe_machine, package_versions
 from tfopt.errors import BackendMissing
+from tfopt.evaluation.machine import describe_machine, package_versions
 
 _LOW_DISK_BYTES = 2 * 1024**3
 

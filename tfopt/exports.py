@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt import __version__
-from tfopt.benchmark.latency import measure_latency
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import Export, LitertExport
 from tfopt.data.split import ArraySplit, Split
 from tfopt.errors import ExportError, TfoptError, VerificationError
+from tfopt.evaluation.latency import measure_latency
+from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.export.litert import convert_litert, has_trained_ranges
-from tfopt.export.verify import Evaluation, verify_litert
 from tfopt.keras2.core import Model
-from tfopt.metrics import TaskMetric
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.stages import Run
 from tfopt.storage import gzip_bytes, write_whole

@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.benchmark.machine import describe_machine, package_versions
 from tfopt.bridge.provenance import was_converted
 from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
@@ -21,6 +20,7 @@ from tfopt.data.bundle import DataBundle, load_data
 from tfopt.data.vocabulary import require_same_vocabulary
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
+from tfopt.evaluation.machine import describe_machine, package_versions
 from tfopt.exports import baseline_file, export_all
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tfopt.benchmark.latency import measure_latency
 from tfopt.config.schema import Data, LitertExport, MetricName
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
-from tfopt.export.verify import Evaluation, verify_litert
+from tfopt.evaluation.latency import measure_latency
+from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.exports import ExportJob, make_and_measure
 from tfopt.keras2.core import Model
-from tfopt.metrics import TaskMetric
 from tfopt.models.load import load_model
 from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact

@@ -9,8 +9,8 @@ import pytest
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.keras2.core import keras
-from tfopt.metrics import TaskMetric
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor, row_scores
 
 

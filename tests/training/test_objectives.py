@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.keras2.core import keras
-from tfopt.metrics import TaskMetric
 from tfopt.training.objectives import (
     MacroF1,
     PositionAccuracy,

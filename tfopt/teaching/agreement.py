@@ -14,7 +14,7 @@ from tfopt.config.distill import SoftTargetsLoss
 from tfopt.data.split import Split
 from tfopt.distillation.teachers import Teacher
 from tfopt.errors import VerificationError
-from tfopt.metrics import TaskMetric
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.teaching.lesson import Lesson
 from tfopt.training.evaluate import EVALUATION_BATCH, predictor
 

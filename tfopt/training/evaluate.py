@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfopt.data.split import Split
 from tfopt.errors import VerificationError
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.keras2.core import Model
-from tfopt.metrics import TaskMetric
 
 EVALUATION_BATCH = 256
 """Rows in an evaluation batch; the result does not depend on it beyond rounding."""

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfopt.config.schema import MetricName, Train
 from tfopt.data.split import Split
 from tfopt.errors import DataError, ModelError, RecipeError
+from tfopt.evaluation.metrics import CLASS_METRICS, TaskMetric
 from tfopt.keras2.core import Model, keras
-from tfopt.metrics import CLASS_METRICS, TaskMetric
 from tfopt.training.objectives import (
     MacroF1,
     PositionAccuracy,

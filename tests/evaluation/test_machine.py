@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 
-from tfopt.benchmark import machine
-from tfopt.benchmark.machine import describe_machine, package_versions
+from tfopt.evaluation import machine
+from tfopt.evaluation.machine import describe_machine, package_versions
 
 ARM = """processor\t: 0
 BogoMIPS\t: 50.00
@@ -55,7 +55,8 @@ def test_versions_of_what_is_installed():
 
 def test_tensorflow_is_not_imported():
     code = (
-        "import sys; from tfopt.benchmark.machine import *; describe_machine(); package_versions();"
+        "import sys; from tfopt.evaluation.machine import *;"
+        "describe_machine(); package_versions();"
         "print([m for m in sys.modules if m in ('tensorflow', 'tf_keras', 'keras')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,8 +3,8 @@ import warnings
 import pytest
 import tensorflow as tf
 
-from tfopt.benchmark.latency import measure_interleaved, measure_latency
 from tfopt.errors import InputError
+from tfopt.evaluation.latency import measure_interleaved, measure_latency
 from tfopt.keras2.core import keras
 
 

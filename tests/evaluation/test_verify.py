@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfopt.errors import DataError, ExportError, InputError, VerificationError
-from tfopt.export.verify import Evaluation, verify_litert
+from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.keras2.core import keras
-from tfopt.metrics import TaskMetric
 
 
 def _batches(rows, labels=None, size=16):

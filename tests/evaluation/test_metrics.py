@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfopt.errors import DataError, VerificationError
-from tfopt.metrics import TaskMetric
+from tfopt.evaluation.metrics import TaskMetric
 
 ACCURACY = TaskMetric("accuracy")
 LOGITS = TaskMetric("accuracy", threshold=0.0)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.comparison import Drop, OutputComparison, paired_drop
 from tfopt.errors import DataError, InputError, VerificationError
-from tfopt.metrics import TaskMetric
+from tfopt.evaluation.comparison import Drop, OutputComparison, paired_drop
+from tfopt.evaluation.metrics import TaskMetric
 from tfopt.registry import did_you_mean
 from tfopt.results import Artifact
 from tfopt.runtimes import LitertModel, open_litert

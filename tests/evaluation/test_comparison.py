@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tfopt.comparison import compare_outputs, paired_drop
 from tfopt.errors import VerificationError
+from tfopt.evaluation.comparison import compare_outputs, paired_drop
 
 
 def test_differences_by_hand() -> None:
