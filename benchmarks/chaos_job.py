@@ -17,6 +17,7 @@ from typing import Any
 from namespace_hosts import INTERFACE, Host, Hosts, end, make_hosts
 
 ROOT = Path(__file__).resolve().parent.parent
+DISCOVERY = f"{sys.executable} -m tfopt.distributed.launch.host_discovery"
 PROGRAM = ROOT / "benchmarks" / "elastic_training.py"
 NAMES = ("alpha", "beta", "gamma")
 STEPS_PER_EPOCH = 20  # 1,149 rows in batches of 58
@@ -107,7 +108,8 @@ class Job:
             self.process = self.hosts.start(self.hosts[0], words, **settings)
 
     def _program(self) -> list[str]:
-        words = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tfopt.strategies.horovodrun"]
+        words = ["env", f"PYTHONPATH={ROOT}", sys.executable]
+        words += ["-m", "tfopt.distributed.launch.horovodrun"]
         words += ["--gloo", "--network-interfaces", INTERFACE, *self._where()]
         words += [sys.executable, str(PROGRAM), "--journal", str(self.folder / "journals" / "j")]
         words += ["--steps", str(self.steps), "--step-seconds", str(self.step_seconds)]
@@ -117,7 +119,7 @@ class Job:
         file = self.folder / "recipe.yaml"
         file.write_text(json.dumps(recipe_of(self.steps)))
         self.set_hosts(NAMES[:2])
-        script = f"{sys.executable} -m tfopt.strategies.admission {self.folder / 'available'}"
+        script = f"{DISCOVERY} {self.folder / 'available'}"
         told = {"JOURNAL": self.folder / "journals" / "j", "STEP_SECONDS": self.step_seconds}
         path = f"PYTHONPATH={ROOT}:{PROGRAM.parent}"
         words = ["env", path, *(f"{name}={value}" for name, value in told.items())]
@@ -129,7 +131,7 @@ class Job:
         if self.mode == "static":
             return ["-np", "2", "-H", f"{NAMES[0]}:1,{NAMES[1]}:1"]
         self.set_hosts(NAMES[:2])
-        script = f"{sys.executable} -m tfopt.strategies.admission {self.folder / 'available'}"
+        script = f"{DISCOVERY} {self.folder / 'available'}"
         numbers = ["--min-num-proc", "1", "--max-num-proc", "3", "-np", "2"]
         return [*numbers, "--host-discovery-script", script, "--elastic-timeout", "60"]
 

@@ -26,8 +26,8 @@ with quiet_tensorflow():
     import tf_keras as keras2
     from sklearn.datasets import load_digits
 
+    from tfopt.distributed.elastic.fit import Elastic, fit_elastic
     from tfopt.errors import TfoptError
-    from tfopt.strategies.elastic import Elastic, fit_elastic
 
 
 def small_model(keras: Any) -> Any:

@@ -44,7 +44,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from tfopt.launch import free_ports
+from tfopt.distributed.launch.launcher import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
@@ -165,7 +165,7 @@ def exchange_of(model: Any) -> Step:
 
 def check_of(model: Any) -> Step:
     """Return the comparison of all weights over ranks."""
-    from tfopt.strategies.agreement import require_equal_weights
+    from tfopt.distributed.horovod.consistency import require_equal_weights
 
     for variable in model.variables:
         variable.assign(variable * 0 + 0)  # a zero of one sign
@@ -331,8 +331,8 @@ def measure(teams: dict[str, Team], *, rounds: int, count: int) -> Times:
 
 def has_mpi() -> bool:
     """Return whether mpirun is there, and Horovod knows it."""
+    from tfopt.distributed.horovod.library import library
     from tfopt.reporting.process_log import quiet_tensorflow
-    from tfopt.strategies.horovod_door import library
 
     with quiet_tensorflow():
         library()

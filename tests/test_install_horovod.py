@@ -15,7 +15,7 @@ SCRIPT = ROOT / "scripts/install_horovod.sh"
 IDLE = """
 import time
 from pathlib import Path
-from tfopt.strategies.horovod_door import hvd
+from tfopt.distributed.horovod.library import hvd
 
 def wakings():
     texts = [file.read_text() for file in Path("/proc/self/task").glob("*/status")]
@@ -115,7 +115,7 @@ def test_what_an_option_needs_is_named(
 
 @pytest.mark.horovod
 def test_a_build_that_fits_is_left_alone() -> None:
-    from tfopt.strategies.horovod_door import is_installed
+    from tfopt.distributed.horovod.library import is_installed
 
     if not is_installed():
         pytest.skip("Horovod is not installed: scripts/install_horovod.sh")

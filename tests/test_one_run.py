@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tfopt.config.load import parse_recipe
+from tfopt.distributed.elastic.run_state import Journey
+from tfopt.distributed.single import Single
 from tfopt.errors import InputError, RecipeError
 from tfopt.one_run import require_elastic, require_one_recipe, require_one_start
-from tfopt.strategies.journey import Journey
-from tfopt.strategies.single import Single
 
 RECIPE = {
     "name": "one",

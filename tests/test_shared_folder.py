@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from tfopt.distributed.elastic.run_state import Journey
+from tfopt.distributed.single import Single
 from tfopt.errors import PeersLost, RankFailed, StorageError
 from tfopt.shared_folder import require_shared
-from tfopt.strategies.journey import Journey
-from tfopt.strategies.single import Single
 
 
 class Other(Single):

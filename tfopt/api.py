@@ -28,6 +28,10 @@ from tfopt.data.split import Split, split_from
 from tfopt.data.text import tokenize
 from tfopt.distillation.cache import cache_teacher
 from tfopt.distillation.distiller import Distiller
+from tfopt.distributed.elastic.fit import fit_elastic
+from tfopt.distributed.elastic.settings import Elastic, ElasticResult
+from tfopt.distributed.horovod.optimizer import DistributedOptimizer
+from tfopt.distributed.horovod.tape import DistributedGradientTape
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.evaluation.metrics import TaskMetric
@@ -45,10 +49,6 @@ from tfopt.reporting.text import metric_words
 from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
 from tfopt.stages import make_pass, step_context, target_text
-from tfopt.strategies.elastic import fit_elastic
-from tfopt.strategies.elastic_terms import Elastic, ElasticResult
-from tfopt.strategies.optimizer import DistributedOptimizer
-from tfopt.strategies.tape import DistributedGradientTape
 from tfopt.taught import distill
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit

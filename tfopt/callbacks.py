@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfopt.strategies.callbacks import (
+from tfopt.distributed.horovod.callbacks import (
     AverageMetrics,
     BroadcastState,
     MeanOfState,

@@ -14,6 +14,8 @@ import typer
 
 from tfopt import __version__
 from tfopt.cli_launch import PASS_ON, launch
+from tfopt.distributed.environment import rank_of, rank_words
+from tfopt.distributed.launch.exit_reports import report_end
 from tfopt.errors import ExitCode, TfoptError
 from tfopt.options import (
     AlphaOption,
@@ -37,9 +39,7 @@ from tfopt.options import (
     TrustOption,
     WarmupOption,
 )
-from tfopt.rank_ends import report_end
 from tfopt.reporting.process_log import quiet_tensorflow, terminable
-from tfopt.strategies.place import rank_of, rank_words
 
 _DEBUG = "--debug"
 

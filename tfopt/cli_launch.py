@@ -50,8 +50,8 @@ def launch(  # noqa: PLR0913  # options of a command
     ] = 0,
 ) -> None:
     """Run a command as several processes that train one model."""
-    from tfopt.launch import ElasticRanks, Launcher, Network, plan_launch
-    from tfopt.restarts import run_with_restarts
+    from tfopt.distributed.launch.launcher import ElasticRanks, Launcher, Network, plan_launch
+    from tfopt.distributed.launch.restarts import run_with_restarts
 
     if mpi and kind != "horovod":
         raise InputError("--mpi is for --kind horovod.")

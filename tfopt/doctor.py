@@ -163,7 +163,7 @@ def _tfds() -> str:
 
 
 def _horovod() -> str:
-    from tfopt.strategies.horovod_check import describe_build
+    from tfopt.distributed.horovod.self_test import describe_build
 
     try:
         return describe_build()
@@ -172,7 +172,7 @@ def _horovod() -> str:
 
 
 def _two_ranks() -> str:
-    from tfopt.strategies.horovod_check import run_two_ranks
+    from tfopt.distributed.horovod.self_test import run_two_ranks
 
     try:
         return run_two_ranks()

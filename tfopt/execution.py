@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tfopt.arguments import resume_command, typed
 from tfopt.config.schema import Recipe
+from tfopt.distributed.environment import Place, choose_kind, find_place
+from tfopt.distributed.keepalive import guard_process
 from tfopt.errors import Interrupted
 from tfopt.options import RunChoice
 from tfopt.reporting.console import Reporter, make_reporter
 from tfopt.reporting.console.switching_stream import Voice
 from tfopt.reporting.process_log import quiet_tensorflow
 from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
-from tfopt.strategies.lifeline import guard_process
-from tfopt.strategies.place import Place, choose_kind, find_place
 
 _RUNS = Path("runs")
 
@@ -38,7 +38,7 @@ def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
     place = find_place(os.environ)
     choose_kind(recipe.strategy, place)
     if place.serves:
-        from tfopt.strategies.parameter_server import serve
+        from tfopt.distributed.tf_distribute.parameter_server import serve
 
         return serve()
     if place.is_launched:

@@ -16,12 +16,12 @@ import tensorflow as tf
 from tfopt.config.load import recipe_sha256, settings_sha256
 from tfopt.config.schema import PlateauRate, Recipe
 from tfopt.data.bundle import DataBundle
+from tfopt.distributed.base import Strategy, is_chief
+from tfopt.distributed.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.errors import RecipeError
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.process_log import log_into
 from tfopt.run_dir import RunDir, held_run_dir, open_run_dir
-from tfopt.strategies.base import Strategy, is_chief
-from tfopt.strategies.versions import SAME_VERSIONS, require_equal, versions_here
 
 _KEY_ROWS = 256
 _PATIENCE_SECONDS, _LOST_CHIEF_SECONDS = 0.1, 20.0

@@ -18,6 +18,10 @@ from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.data.bundle import DataBundle, load_data
 from tfopt.data.vocabulary import require_same_vocabulary
+from tfopt.distributed.base import Strategy, agreed, is_chief, open_strategy
+from tfopt.distributed.elastic.run_state import Journey
+from tfopt.distributed.environment import Place, find_place
+from tfopt.distributed.limits import require_possible
 from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
 from tfopt.evaluation.machine import describe_machine, package_versions
@@ -51,10 +55,6 @@ from tfopt.results import (
 from tfopt.run_dir import RunDir, check_run_dir
 from tfopt.shared_folder import require_shared
 from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
-from tfopt.strategies.base import Strategy, agreed, is_chief, open_strategy
-from tfopt.strategies.journey import Journey
-from tfopt.strategies.limits import require_possible
-from tfopt.strategies.place import Place, find_place
 from tfopt.teaching.lesson import check_lesson, make_lesson
 from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation

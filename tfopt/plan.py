@@ -12,6 +12,7 @@ from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split, StreamSplit
+from tfopt.distributed.limits import require_possible
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.keras2 import graph
@@ -21,7 +22,6 @@ from tfopt.pipeline import Prepared, prepare
 from tfopt.reporting.console import print_decisions
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
-from tfopt.strategies.limits import require_possible
 from tfopt.teaching.lesson import Lesson, make_lesson
 from tfopt.teaching.words import lesson_lines
 from tfopt.training.transfer.choice import decide

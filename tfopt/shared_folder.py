@@ -6,9 +6,9 @@ import socket
 import uuid
 from pathlib import Path
 
+from tfopt.distributed.base import Strategy, agreed, is_chief
 from tfopt.errors import StorageError
 from tfopt.storage import write_whole
-from tfopt.strategies.base import Strategy, agreed, is_chief
 
 _TOKEN = ".seen-by-all"
 

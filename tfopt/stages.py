@@ -25,6 +25,8 @@ from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
 from tfopt.data.bundle import DataBundle
 from tfopt.data.split import Split
+from tfopt.distributed.base import Spread, Strategy, agreed, is_chief
+from tfopt.distributed.single import Single
 from tfopt.errors import ModelError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
@@ -36,8 +38,6 @@ from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
-from tfopt.strategies.base import Spread, Strategy, agreed, is_chief
-from tfopt.strategies.single import Single
 from tfopt.teaching import evidence
 from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
 from tfopt.teaching.students import Student

@@ -23,12 +23,12 @@ import tensorflow as tf
 from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.schema import Augment, Step, Train
 from tfopt.data.arrays import ArraySplit
+from tfopt.distributed.base import open_strategy
+from tfopt.distributed.environment import find_place
+from tfopt.distributed.single import Single
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.stages import make_pass, step_context, training_copy
-from tfopt.strategies.base import open_strategy
-from tfopt.strategies.place import find_place
-from tfopt.strategies.single import Single
 from tfopt.teaching.lesson import taught_by
 from tfopt.teaching.rows import cached_rows
 from tfopt.training.loop import FitJob, fit

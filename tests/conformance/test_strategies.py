@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tfopt.launch import free_ports
+from tfopt.distributed.launch.launcher import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("strategy_battery.py")

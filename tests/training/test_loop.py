@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from tfopt import storage
 from tfopt.config.schema import Augment
+from tfopt.distributed.elastic.run_state import Journey, RanksChanged
+from tfopt.distributed.single import Single
 from tfopt.errors import ModelError, RecipeError, StorageError, TrainingError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import keras
-from tfopt.strategies.journey import Journey, RanksChanged
-from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import read_checkpoint
 from tfopt.training.loop import FitJob, fit
 
@@ -350,7 +350,9 @@ def test_training_goes_on_within_an_epoch(
     # In the first epoch, between two, in the last one, after it, and never.
     for at, position in ((1, (0, 2)), (2, (1, 0)), (3, (1, 2)), (4, (2, 0)), (0, None)):
         strategy = Changing(at)
-        monkeypatch.setattr("tfopt.strategies.journey.hosts_changed", strategy.hosts_changed)
+        monkeypatch.setattr(
+            "tfopt.distributed.elastic.run_state.hosts_changed", strategy.hosts_changed
+        )
         strategy.journey.notice("lost")
         job = make_job(seed=2, augment=augment, checkpoint=path, strategy=strategy)
         path.unlink(missing_ok=True)
@@ -361,7 +363,9 @@ def test_training_goes_on_within_an_epoch(
             assert stored is not None
             assert (stored.progress.epochs_done, stored.progress.steps_done) == position
             strategy = Changing(0)
-            monkeypatch.setattr("tfopt.strategies.journey.hosts_changed", strategy.hosts_changed)
+            monkeypatch.setattr(
+                "tfopt.distributed.elastic.run_state.hosts_changed", strategy.hosts_changed
+            )
             job = make_job(seed=2, augment=augment, checkpoint=path, strategy=strategy)
         assert same(weights_after(job, listener), whole)
         assert strategy.journey.step == job.settings.epochs * job.steps_per_epoch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tfopt.strategies.single import Single
+from tfopt.distributed.single import Single
 from tfopt.training.speed import EXCHANGE, ROWS_PER_SECOND, Speed, spread_evidence
 
 

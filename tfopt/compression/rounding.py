@@ -15,8 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt import replicas
 from tfopt.compression.tfmot_door import Quantizer, quant_ops
+from tfopt.distributed import replica_context
 from tfopt.keras2.core import Layer
 
 EMA_DECAY = 0.99
@@ -77,7 +77,7 @@ def _follow(inputs: Any, low: Any, high: Any) -> tuple[Any, Any]:
     """
     # How far it reaches below and above zero.
     ends = tf.maximum(tf.stack([-tf.reduce_min(inputs), tf.reduce_max(inputs)]), 0.0)
-    below, batch_high = tf.unstack(replicas.largest(ends))
+    below, batch_high = tf.unstack(replica_context.largest(ends))
     batch_low = -below
     is_empty = tf.equal(low, high)
     step = tf.where(is_empty, 1.0, 1.0 - EMA_DECAY)

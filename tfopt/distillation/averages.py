@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfopt import replicas
+from tfopt.distributed import replica_context
 from tfopt.errors import DataError
 
 
@@ -62,7 +62,7 @@ def sum_of_replicas(value: Any) -> Any:
     Over the processes of Horovod it is the mean, since gradients are averaged over them and not
     added up.
     """
-    return replicas.mean(value) * tf.distribute.get_strategy().num_replicas_in_sync
+    return replica_context.mean(value) * tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def weight_for(output: str | None, sample_weight: Any) -> Any:

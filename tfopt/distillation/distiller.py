@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from tfopt import replicas
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.distillation import checks
 from tfopt.distillation.averages import Average, average, show, sum_of_replicas, weight_for
@@ -20,6 +19,7 @@ from tfopt.distillation.schedules import Schedule, require_range, value_at
 from tfopt.distillation.taps import Tap, named_outputs
 from tfopt.distillation.teachers import Teacher, TeacherResult, as_teacher, digest_of
 from tfopt.distillation.vocabulary import require_one_vocabulary
+from tfopt.distributed import replica_context
 from tfopt.errors import InputError, ModelError, VerificationError
 from tfopt.keras2.core import keras
 
@@ -320,7 +320,7 @@ class Distiller(keras.Model):
         sum. Where rows or
         padding are unequal, the weights make up for it.
         """
-        if replicas.are_several():
+        if replica_context.are_several():
             weight = self._balanced(raw, weight)
         return tf.cast(self.compiled_loss(y, raw, weight), tf.float32)
 
@@ -338,7 +338,7 @@ class Distiller(keras.Model):
             rows = tf.shape(tensor)[:1] if mask is None else tf.shape(mask)
             real = tf.ones(rows) if mask is None else tf.cast(mask, tf.float32)
             here = tf.reduce_sum(real)
-            factor = tf.math.divide_no_nan(here, replicas.mean(here))
+            factor = tf.math.divide_no_nan(here, replica_context.mean(here))
             balanced[name] = factor * (tf.ones(tf.shape(tensor)[:1]) if given is None else given)
         flat = [balanced[name] for name in outputs]
         if isinstance(raw, Mapping):

@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt import replicas
 from tfopt.distillation.parts import (
     Bench,
     Compute,
@@ -21,6 +20,7 @@ from tfopt.distillation.parts import (
     require_same_shape,
     shape_text,
 )
+from tfopt.distributed import replica_context
 from tfopt.errors import InputError, ModelError
 
 _TINY = 1e-12
@@ -324,7 +324,7 @@ def contrast(student: Any, teacher: Any, temperature: float) -> Any:
         temperature: ``> 0``.
     """
     ours, theirs = _unit(student), _unit(_as_float(teacher))
-    everyone = replicas.rows_of_all(theirs)
+    everyone = replica_context.rows_of_all(theirs)
     own = tf.reduce_sum(ours * theirs, axis=-1) / temperature
     scores = tf.matmul(ours, everyone, transpose_b=True) / temperature
     return tf.reduce_logsumexp(scores, axis=-1) - own

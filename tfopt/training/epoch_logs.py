@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfopt.distributed.reason import reason_of
 from tfopt.errors import StorageError
-from tfopt.strategies.reason import reason_of
 
 
 class EpochLogs:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfopt.config.schema import PlateauRate
+from tfopt.distributed.alike import require_alike
+from tfopt.distributed.elastic.run_state import Journey
 from tfopt.errors import StorageError, TrainingError
 from tfopt.keras2.core import keras
 from tfopt.reporting.console import Reporter
-from tfopt.strategies.alike import require_alike
-from tfopt.strategies.journey import Journey
 from tfopt.training.checkpoint import (
     Arrays,
     Checkpoint,

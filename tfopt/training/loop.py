@@ -14,13 +14,13 @@ from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.data.epochs import EpochPlan
 from tfopt.data.share import Share
 from tfopt.data.split import Split
+from tfopt.distributed.base import Strategy, agreed
+from tfopt.distributed.lost_peers import LOST, reason
+from tfopt.distributed.reason import reason_of
+from tfopt.distributed.single import Single
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.keras2.core import Model, keras
 from tfopt.reporting.console import Reporter
-from tfopt.strategies.base import Strategy, agreed
-from tfopt.strategies.peers import LOST, reason
-from tfopt.strategies.reason import reason_of
-from tfopt.strategies.single import Single
 from tfopt.training.checkpoint import CheckpointFile
 from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.evaluate import EVALUATION_BATCH

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt import replicas
+from tfopt.distributed import replica_context
 from tfopt.keras2.core import keras
 
 
@@ -65,7 +65,9 @@ class PositionCrossentropy(keras.losses.Loss):
         weights = _weights(tf.cast(y_true >= 0, losses.dtype), sample_weight)
         # The mean, since Keras divides the loss by the number of replicas, or Horovod their sum.
         rows = tf.cast(tf.shape(losses)[0], losses.dtype)
-        total, usual_rows = tf.unstack(replicas.mean(tf.stack([tf.reduce_sum(weights), rows])))
+        total, usual_rows = tf.unstack(
+            replica_context.mean(tf.stack([tf.reduce_sum(weights), rows]))
+        )
         # Validation batches may be unevenly divided, and the logs weigh a loss by its rows.
         share = usual_rows / rows
         return share * tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.strategies.base import Strategy
+from tfopt.distributed.base import Strategy
 
 ROWS_PER_SECOND = "rows_per_second"
 """Name of the speed in epoch logs and evidence."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tfopt.distributed.base import Steps
 from tfopt.keras2.core import Model, keras
-from tfopt.strategies.base import Steps
 
 
 @dataclass(frozen=True, slots=True)

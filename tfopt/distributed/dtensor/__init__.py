@@ -1,0 +1,1 @@
+"""Weights divided over devices with DTensor."""

@@ -1,0 +1,1 @@
+"""Gradients averaged over ranks by Horovod."""
