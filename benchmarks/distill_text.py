@@ -26,7 +26,7 @@ from tfopt.reporting.process_log import quiet_tensorflow
 with quiet_tensorflow():
     from tfopt.config.load import load_recipe
     from tfopt.config.schema import LitertExport, Precision, Recipe, Train
-    from tfopt.data.bundle import DataBundle, load_data
+    from tfopt.data.load import DataBundle, load_data
     from tfopt.emulation import SAVED_OBJECTS
     from tfopt.evaluation.latency import measure_interleaved
     from tfopt.evaluation.machine import describe_machine

@@ -27,7 +27,7 @@ with quiet_tensorflow():
 
     from tfopt.config.schema import Augment, Data, Train
     from tfopt.config.schema import Model as ModelSettings
-    from tfopt.data.bundle import DataBundle, load_data
+    from tfopt.data.load import DataBundle, load_data
     from tfopt.keras2 import graph
     from tfopt.keras2.core import Model, keras
     from tfopt.models.build import build_model

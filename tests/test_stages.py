@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfopt.config.load import parse_recipe
 from tfopt.config.schema import PruneStep, QuantizeStep, Step
 from tfopt.data.arrays import ArraySplit
-from tfopt.data.bundle import DataBundle
+from tfopt.data.load import DataBundle
 from tfopt.errors import InputError, StorageError
 from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.initialization import Initialization, remember_initialization

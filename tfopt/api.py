@@ -25,7 +25,7 @@ from tfopt.config.schema import (
 )
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
-from tfopt.data.text import tokenize
+from tfopt.data.text.load import tokenize
 from tfopt.distillation.cache import cache_teacher
 from tfopt.distillation.distiller import Distiller
 from tfopt.distributed.elastic.fit import fit_elastic

@@ -130,7 +130,7 @@ def _litert() -> str:
 
 def _mnist() -> str:
     from tfopt.config.schema import Data
-    from tfopt.data.bundle import load_data
+    from tfopt.data.load import load_data
 
     bundle = load_data(Data(source="mnist5k"), seed=0)
     return f"{bundle.train.examples} + {bundle.evaluation.examples} digits"

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfopt.config.load import recipe_sha256, settings_sha256
 from tfopt.config.schema import PlateauRate, Recipe
-from tfopt.data.bundle import DataBundle
+from tfopt.data.load import DataBundle
 from tfopt.distributed.base import Strategy, is_chief
 from tfopt.distributed.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.errors import RecipeError

@@ -16,8 +16,8 @@ from tfopt.compression.measure import model_kernels, weight_histograms
 from tfopt.compression.quantizers import SchemedLayer
 from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
-from tfopt.data.bundle import DataBundle, load_data
-from tfopt.data.vocabulary import require_same_vocabulary
+from tfopt.data.load import DataBundle, load_data
+from tfopt.data.text.vocabulary import require_same_vocabulary
 from tfopt.distributed.base import Strategy, agreed, is_chief, open_strategy
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.environment import Place, find_place

@@ -10,7 +10,7 @@ from tfopt.bridge.provenance import conversion_of, was_converted
 from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
 from tfopt.compression.schedule import plan_schedule
 from tfopt.config.schema import Fit, PruneStep, Recipe
-from tfopt.data.bundle import DataBundle
+from tfopt.data.load import DataBundle
 from tfopt.data.split import Split, StreamSplit
 from tfopt.distributed.limits import require_possible
 from tfopt.emulation import SAVED_OBJECTS

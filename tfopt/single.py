@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.config.schema import Data, LitertExport, MetricName
-from tfopt.data.bundle import DataBundle, load_data
+from tfopt.data.load import DataBundle, load_data
 from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
 from tfopt.evaluation.latency import measure_latency

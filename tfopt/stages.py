@@ -23,7 +23,7 @@ from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
 from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
-from tfopt.data.bundle import DataBundle
+from tfopt.data.load import DataBundle
 from tfopt.data.split import Split
 from tfopt.distributed.base import Spread, Strategy, agreed, is_chief
 from tfopt.distributed.single import Single

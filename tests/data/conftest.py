@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from tfopt.config.schema import Data
-from tfopt.data.bundle import load_data
+from tfopt.data.load import load_data
 from tfopt.errors import DataError
 
 

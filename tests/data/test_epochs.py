@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.data.epochs import EpochPlan, epoch_batches
-from tfopt.data.share import WHOLE
+from tfopt.data.sharding import WHOLE
 from tfopt.errors import DataError
 
 

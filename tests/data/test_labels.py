@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfopt.config.schema import Data
-from tfopt.data.bundle import load_data
+from tfopt.data.load import load_data
 from tfopt.data.split import ArraySplit, StreamSplit
 from tfopt.errors import DataError
 

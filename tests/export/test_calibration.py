@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from tfopt.data.statistics import InputStatistics, input_statistics
 from tfopt.errors import DataError
 from tfopt.export.calibration import InputSpec, calibration_arrays, check_calibration
-from tfopt.statistics import InputStatistics, input_statistics
 
 IMAGE = InputSpec("image", (4, 4, 1), "float32")
 BYTES = InputSpec("image", (4, 4, 1), "uint8")

@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from tfopt import storage
 from tfopt.config.schema import LitertExport
+from tfopt.data.statistics import input_statistics
 from tfopt.errors import DataError, ExportError, ModelError, StorageError, VerificationError
 from tfopt.export import litert, litert_worker
 from tfopt.export.litert import convert_litert
 from tfopt.keras2.core import keras
 from tfopt.runtimes import open_litert
-from tfopt.statistics import input_statistics
 
 # Relative errors, several times what was measured.
 LIMITS = {

@@ -12,7 +12,7 @@ import pytest
 from tfopt.config.distill import Teach
 from tfopt.config.schema import Recipe
 from tfopt.data.arrays import ArraySplit
-from tfopt.data.tokens import TokenSplit
+from tfopt.data.text.batches import TokenSplit
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.keras2.core import Model, keras

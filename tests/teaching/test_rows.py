@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.config.schema import Augment
 from tfopt.data.epochs import EpochPlan
-from tfopt.data.tokens import TokenSplit, token_inputs
+from tfopt.data.text.batches import TokenSplit, token_inputs
 from tfopt.distillation.teachers import CallableTeacher, KerasTeacher
 from tfopt.keras2.core import keras
 from tfopt.teaching.rows import TaughtRows, TaughtTokens, cached_rows, token_axes

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.data.split import ArraySplit, split_from
-from tfopt.data.tokens import TokenSplit, token_inputs
+from tfopt.data.text.batches import TokenSplit, token_inputs
 from tfopt.errors import DataError
 from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.build import bert

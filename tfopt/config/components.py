@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SOURCES: Mapping[str, str] = {
-    "mnist5k": "tfopt.data.builtin:load_mnist5k",
-    "digits": "tfopt.data.builtin:load_digits_8x8",
-    "tweets": "tfopt.data.tweets:load_tweets",
-    "npz": "tfopt.data.npz:load_npz",
-    "images": "tfopt.data.images:load_images",
-    "tfrecord": "tfopt.data.tfrecord:load_tfrecord",
-    "csv": "tfopt.data.csv_file:load_csv",
-    "tfds": "tfopt.data.tfds:load_tfds",
+    "mnist5k": "tfopt.data.sources.builtin:load_mnist5k",
+    "digits": "tfopt.data.sources.builtin:load_digits_8x8",
+    "tweets": "tfopt.data.sources.tweets:load_tweets",
+    "npz": "tfopt.data.sources.npz:load_npz",
+    "images": "tfopt.data.sources.images:load_images",
+    "tfrecord": "tfopt.data.sources.tfrecord:load_tfrecord",
+    "csv": "tfopt.data.sources.csv:load_csv",
+    "tfds": "tfopt.data.sources.tfds:load_tfds",
 }
 
 SOURCE_SETTINGS: Mapping[str, frozenset[str]] = {

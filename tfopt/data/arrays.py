@@ -14,8 +14,8 @@ import tensorflow as tf
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, check_lengths, spec_of
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
+from tfopt.data.statistics import InputStatistics, input_statistics
 from tfopt.errors import DataError
-from tfopt.statistics import InputStatistics, input_statistics
 
 
 @dataclass(frozen=True, eq=False)

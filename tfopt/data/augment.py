@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
-from tfopt.data.share import Part
+from tfopt.data.sharding import Part
 from tfopt.errors import DataError
 
 _DRAWS = 9  # shift y, shift x, rotation, zoom, shear, flip, brightness, contrast, (spare)

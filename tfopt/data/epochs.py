@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.config.schema import Augment
-from tfopt.data.share import WHOLE, Part, Share
+from tfopt.data.sharding import WHOLE, Part, Share
 from tfopt.errors import DataError
 
 _SHUFFLE_STREAM = 0  # batch b uses stream b + 1

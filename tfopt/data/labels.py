@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfopt.data.checks import Array
 from tfopt.data.split import ArraySplit, Split, StreamSplit
-from tfopt.data.tokens import IGNORED
+from tfopt.data.text.batches import IGNORED
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 

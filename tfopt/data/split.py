@@ -19,9 +19,9 @@ from tfopt.data.checks import (
     named_leaves,
 )
 from tfopt.data.epochs import EpochPlan
+from tfopt.data.statistics import InputStatistics
 from tfopt.data.stream import StreamSplit, in_memory, memory_bytes, read
 from tfopt.errors import DataError
-from tfopt.statistics import InputStatistics
 
 __all__ = ["ArraySplit", "Split", "StreamSplit", "in_memory", "memory_bytes", "split_from"]
 

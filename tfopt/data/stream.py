@@ -14,9 +14,9 @@ from tfopt.data.arrays import ArraySplit, check_count
 from tfopt.data.augment import make_augment
 from tfopt.data.checks import Array, Nested, bytes_per_example
 from tfopt.data.epochs import EpochPlan, check_batch_size, epoch_batches
-from tfopt.data.share import Part, Share
+from tfopt.data.sharding import Part, Share
+from tfopt.data.statistics import InputStatistics, input_statistics
 from tfopt.errors import DataError
-from tfopt.statistics import InputStatistics, input_statistics
 
 _SHUFFLE_BYTES = 256 * 1024**2
 _STATISTICS_EXAMPLES = 10_000

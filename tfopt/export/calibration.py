@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfopt.data.statistics import InputStatistics, input_statistics
 from tfopt.errors import DataError
 from tfopt.registry import did_you_mean
 from tfopt.runtimes.litert.tensors import is_convertible
-from tfopt.statistics import InputStatistics, input_statistics
 
 Array = npt.NDArray[Any]
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfopt.config.schema import LitertExport
+from tfopt.data.statistics import InputStatistics
 from tfopt.errors import ExportError, StorageError
 from tfopt.export.calibration import InputSpec, calibration_arrays, check_calibration
 from tfopt.export.failures import explain, missing_operators
@@ -32,7 +33,6 @@ from tfopt.export.signature import (
 from tfopt.keras2.core import Model
 from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, signal_name
 from tfopt.runtimes.litert.precision import require_precision
-from tfopt.statistics import InputStatistics
 from tfopt.storage import check_target, gzip_bytes, write_whole
 
 __all__ = ["Conversion", "convert_litert", "gzip_bytes", "has_trained_ranges"]

@@ -14,10 +14,10 @@ import tensorflow as tf
 from tfopt.config.schema import Augment
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.augment import make_augment
-from tfopt.data.bundle import CACHE_LIMIT_BYTES
 from tfopt.data.epochs import EpochPlan, epoch_batches
+from tfopt.data.load import CACHE_LIMIT_BYTES
 from tfopt.data.split import Split, StreamSplit, in_memory, memory_bytes
-from tfopt.data.tokens import TokenSplit
+from tfopt.data.text.batches import TokenSplit
 from tfopt.distillation.cache import TeacherCache, cache_teacher
 from tfopt.distillation.first_batch import TaughtInputs
 from tfopt.distillation.teachers import KerasTeacher, Teacher

@@ -12,7 +12,7 @@ from tfopt.bridge.provenance import carry
 from tfopt.compression.holds import require_trainable
 from tfopt.compression.keep import require_unwrapped
 from tfopt.config.schema import DistillStep, Recipe
-from tfopt.data.bundle import DataBundle
+from tfopt.data.load import DataBundle
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model, is_graph, keras
 from tfopt.models.build import build_model

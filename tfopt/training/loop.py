@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfopt.config.schema import Augment, Fit, PlateauRate
 from tfopt.data.epochs import EpochPlan
-from tfopt.data.share import Share
+from tfopt.data.sharding import Share
 from tfopt.data.split import Split
 from tfopt.distributed.base import Strategy, agreed
 from tfopt.distributed.lost_peers import LOST, reason

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.split import Split
-from tfopt.data.tokens import TokenSplit
+from tfopt.data.text.batches import TokenSplit
 from tfopt.errors import DataError
 from tfopt.keras2.core import Model, keras, tables_of
 

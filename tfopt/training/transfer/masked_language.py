@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfopt.config.schema import Text
 from tfopt.config.transfer import KeepPretrained, Transfer
-from tfopt.data.masking import Masking, masked_language_model_batch, masking_of
-from tfopt.data.tokenizer import load_tokenizer
-from tfopt.data.tokens import IDS, IGNORED, MASK
+from tfopt.data.text.batches import IDS, IGNORED, MASK
+from tfopt.data.text.masking import Masking, masked_language_model_batch, masking_of
+from tfopt.data.text.tokenizer import load_tokenizer
 from tfopt.errors import InputError
 from tfopt.keras2.core import Model, keras
 

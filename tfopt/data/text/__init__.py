@@ -1,0 +1,1 @@
+"""Text: tokenizers, token batches and token labels."""
