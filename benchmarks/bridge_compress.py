@@ -34,9 +34,9 @@ with quiet_tensorflow():
 
     import tfopt
     from tfopt.compression.base import CompressionPass
-    from tfopt.compression.cluster import Cluster
-    from tfopt.compression.prune import Prune
-    from tfopt.compression.quantize import Quantize
+    from tfopt.compression.clustering import Cluster
+    from tfopt.compression.pruning.magnitude import Prune
+    from tfopt.compression.quantization.qat import Quantize
     from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
     from tfopt.errors import TfoptError
 

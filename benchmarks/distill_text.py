@@ -24,10 +24,10 @@ import numpy as np
 from tfopt.reporting.process_log import quiet_tensorflow
 
 with quiet_tensorflow():
+    from tfopt.compression.keras3 import SAVED_OBJECTS
     from tfopt.config.load import load_recipe
     from tfopt.config.schema import LitertExport, Precision, Recipe, Train
     from tfopt.data.load import DataBundle, load_data
-    from tfopt.emulation import SAVED_OBJECTS
     from tfopt.evaluation.latency import measure_interleaved
     from tfopt.evaluation.machine import describe_machine
     from tfopt.evaluation.metrics import TaskMetric

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tfopt
-from tfopt.compression.measure import model_kernels, unique_values, zero_fraction
+from tfopt.compression.weight_statistics import model_kernels, unique_values, zero_fraction
 from tfopt.errors import (
     DataError,
     GateMissed,

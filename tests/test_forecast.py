@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfopt.compression.measure import layer_kernels, unique_values, zero_fraction
+from tfopt.compression.weight_statistics import layer_kernels, unique_values, zero_fraction
 from tfopt.config.schema import ClusterStep, LitertExport, PruneStep, QuantizeStep, Step
 from tfopt.export.litert import convert_litert
 from tfopt.forecast import forecast_size, imitate_step

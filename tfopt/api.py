@@ -11,7 +11,8 @@ from tfopt.bridge.provenance import carry, conversion_of
 from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.compression import strip as stripping
-from tfopt.compression.keep import require_unwrapped
+from tfopt.compression.keras3 import SAVED_OBJECTS, like_source
+from tfopt.compression.preserve import require_unwrapped
 from tfopt.config.load import parse_section
 from tfopt.config.schema import (
     Augment,
@@ -32,7 +33,6 @@ from tfopt.distributed.elastic.fit import fit_elastic
 from tfopt.distributed.elastic.settings import Elastic, ElasticResult
 from tfopt.distributed.horovod.optimizer import DistributedOptimizer
 from tfopt.distributed.horovod.tape import DistributedGradientTape
-from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.exports import ExportJob, make_and_measure

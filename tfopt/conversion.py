@@ -11,9 +11,9 @@ from tfopt.bridge.provenance import conversion_of
 from tfopt.bridge.report import Conversion
 from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
+from tfopt.compression.keras3 import SAVED_OBJECTS
 from tfopt.config.schema import Data
 from tfopt.data.load import load_data
-from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import InputError
 from tfopt.keras2.core import is_keras3
 from tfopt.models.load import read_model, save_model

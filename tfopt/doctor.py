@@ -103,11 +103,11 @@ def _tfmot() -> str:
 
     before = tf.keras.Model
     variable = os.environ.get("TF_USE_LEGACY_KERAS")
-    from tfopt.compression import tfmot_door
+    from tfopt.compression import tfmot
 
     if tf.keras.Model is not before or os.environ.get("TF_USE_LEGACY_KERAS") != variable:
         raise RuntimeError("importing tfmot switched tf.keras")
-    return f"tf.keras is {before.__module__.split('.')[0]}, {tfmot_door.PruneLowMagnitude.__name__}"
+    return f"tf.keras is {before.__module__.split('.')[0]}, {tfmot.PruneLowMagnitude.__name__}"
 
 
 def _litert() -> str:

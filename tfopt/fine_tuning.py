@@ -7,11 +7,11 @@ from typing import Any
 
 from tfopt.bridge.provenance import carry
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
-from tfopt.compression.holds import require_trainable
-from tfopt.compression.keep import require_unwrapped
+from tfopt.compression.keras3 import like_source
+from tfopt.compression.preserve import require_unwrapped
+from tfopt.compression.pruning.zero_constraint import require_trainable
 from tfopt.config.load import parse_section
 from tfopt.config.schema import Augment, Train
-from tfopt.emulation import like_source
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3

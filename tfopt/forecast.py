@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt.compression.measure import layer_kernels
+from tfopt.compression.weight_statistics import layer_kernels
 from tfopt.config.schema import ClusterStep, Step
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model

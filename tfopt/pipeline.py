@@ -12,8 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.bridge.provenance import was_converted
-from tfopt.compression.measure import model_kernels, weight_histograms
-from tfopt.compression.quantizers import SchemedLayer
+from tfopt.compression.keras3 import SAVED_OBJECTS, like_source
+from tfopt.compression.layers.quantized import SchemedLayer
+from tfopt.compression.weight_statistics import model_kernels, weight_histograms
 from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.data.load import DataBundle, load_data
@@ -22,7 +23,6 @@ from tfopt.distributed.base import Strategy, agreed, is_chief, open_strategy
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.environment import Place, find_place
 from tfopt.distributed.limits import require_possible
-from tfopt.emulation import SAVED_OBJECTS, like_source
 from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
 from tfopt.evaluation.machine import describe_machine, package_versions
 from tfopt.exports import baseline_file, export_all

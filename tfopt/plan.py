@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from tfopt.bridge.provenance import conversion_of, was_converted
-from tfopt.compression.measure import is_clustered, is_pruned, model_kernels
-from tfopt.compression.schedule import plan_schedule
+from tfopt.compression.keras3 import SAVED_OBJECTS
+from tfopt.compression.pruning.schedule import plan_schedule
+from tfopt.compression.weight_statistics import is_clustered, is_pruned, model_kernels
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.data.load import DataBundle
 from tfopt.data.split import Split, StreamSplit
 from tfopt.distributed.limits import require_possible
-from tfopt.emulation import SAVED_OBJECTS
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model

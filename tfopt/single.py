@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tfopt.compression.keras3 import SAVED_OBJECTS
 from tfopt.config.schema import Data, LitertExport, MetricName
 from tfopt.data.load import DataBundle, load_data
-from tfopt.emulation import SAVED_OBJECTS
 from tfopt.errors import DataError
 from tfopt.evaluation.latency import measure_latency
 from tfopt.evaluation.metrics import TaskMetric

@@ -17,9 +17,9 @@ import tensorflow as tf
 from tfopt import __version__
 from tfopt.bridge.provenance import conversion_of, was_converted
 from tfopt.compression.base import CompressionPass, Measurement, StepContext
-from tfopt.compression.holds import held, require_trainable
-from tfopt.compression.prune import CUSTOM_OBJECTS as PRUNE_OBJECTS
-from tfopt.compression.quantize import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
+from tfopt.compression.pruning.magnitude import CUSTOM_OBJECTS as PRUNE_OBJECTS
+from tfopt.compression.pruning.zero_constraint import held, require_trainable
+from tfopt.compression.quantization.qat import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
 from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from tfopt.bridge.provenance import carry
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
-from tfopt.compression.holds import require_trainable
-from tfopt.compression.keep import require_unwrapped
+from tfopt.compression.keras3 import like_source
+from tfopt.compression.preserve import require_unwrapped
+from tfopt.compression.pruning.zero_constraint import require_trainable
 from tfopt.config.load import parse_section
 from tfopt.config.schema import Augment, DistillStep
 from tfopt.data.split import Split
 from tfopt.distillation.initial import fresh
 from tfopt.distillation.teachers import KerasTeacher, as_teacher
-from tfopt.emulation import like_source
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3

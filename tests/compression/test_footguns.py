@@ -17,12 +17,12 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tfopt.compression.base import StepContext
-from tfopt.compression.cluster import Cluster
-from tfopt.compression.holds import held, require_trainable
-from tfopt.compression.measure import unique_values, zero_fraction
-from tfopt.compression.prune import Prune
-from tfopt.compression.quantize import Quantize
-from tfopt.compression.tfmot_door import ConstantSparsity, PolynomialDecay, PruneLowMagnitude
+from tfopt.compression.clustering import Cluster
+from tfopt.compression.pruning.magnitude import Prune
+from tfopt.compression.pruning.zero_constraint import held, require_trainable
+from tfopt.compression.quantization.qat import Quantize
+from tfopt.compression.tfmot import ConstantSparsity, PolynomialDecay, PruneLowMagnitude
+from tfopt.compression.weight_statistics import unique_values, zero_fraction
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import InputError, ModelError, VerificationError
 from tfopt.keras2 import graph

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import tfopt
-from tfopt.compression.measure import model_kernels, unique_values, zero_fraction
-from tfopt.compression.quantizers import RangeLayer, SchemedLayer
+from tfopt.compression.layers.quantized import RangeLayer, SchemedLayer
 from tfopt.compression.strip import strip
+from tfopt.compression.weight_statistics import model_kernels, unique_values, zero_fraction
 from tfopt.errors import ModelError
 from tfopt.keras2.core import keras
 

@@ -12,7 +12,7 @@ import pytest
 from tfopt.bridge.to_tf_keras.blocks.base import ApproximateGelu
 from tfopt.bridge.to_tf_keras.layer_config import OBJECTS
 from tfopt.compression.base import StepContext
-from tfopt.compression.quantize import Quantize
+from tfopt.compression.quantization.qat import Quantize
 from tfopt.config.schema import LitertExport, QuantizeStep
 from tfopt.export.litert import convert_litert
 from tfopt.keras2.core import Model, keras

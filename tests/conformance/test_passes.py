@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 
 from tfopt.compression.base import CompressionPass, StepContext
-from tfopt.compression.cluster import Cluster
-from tfopt.compression.prune import Prune
-from tfopt.compression.quantize import Quantize
+from tfopt.compression.clustering import Cluster
+from tfopt.compression.pruning.magnitude import Prune
+from tfopt.compression.quantization.qat import Quantize
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import ModelError
 from tfopt.keras2.core import Model, keras

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 import tfopt
 from tfopt.compression.base import StepContext
-from tfopt.compression.prune import Prune
-from tfopt.compression.pruned_layer import PrunedLayer
-from tfopt.compression.quantize import Quantize
-from tfopt.compression.quantizers import SchemedLayer
+from tfopt.compression.layers.masked import PrunedLayer
+from tfopt.compression.layers.quantized import SchemedLayer
+from tfopt.compression.pruning.magnitude import Prune
+from tfopt.compression.quantization.qat import Quantize
 from tfopt.config.schema import PruneStep, QuantizeStep
 from tfopt.distillation import (
     AttentionLoss,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.compression.measure import model_kernels, unique_values, zero_fraction
+from tfopt.compression.weight_statistics import model_kernels, unique_values, zero_fraction
 from tfopt.models.load import load_model
 
 pytestmark = pytest.mark.e2e

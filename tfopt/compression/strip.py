@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfopt.compression.canonical import AddHeight, DropHeight
-from tfopt.compression.keep import CUSTOM_OBJECTS, plain_layer, settle_weights
-from tfopt.compression.quantizers import RangeLayer
+from tfopt.compression.layers.quantized import RangeLayer
+from tfopt.compression.preserve import CUSTOM_OBJECTS, plain_layer, settle_weights
+from tfopt.compression.quantization.decompose import AddHeight, DropHeight
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model, keras
 

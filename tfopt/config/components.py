@@ -45,7 +45,7 @@ BUILDERS: Mapping[str, str] = {
 }
 
 PASSES: Mapping[str, str] = {
-    "prune": "tfopt.compression.prune:Prune",
-    "cluster": "tfopt.compression.cluster:Cluster",
-    "quantize": "tfopt.compression.quantize:Quantize",
+    "prune": "tfopt.compression.pruning.magnitude:Prune",
+    "cluster": "tfopt.compression.clustering:Cluster",
+    "quantize": "tfopt.compression.quantization.qat:Quantize",
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tfopt.compression.holds import held
+from tfopt.compression.pruning.zero_constraint import held
 from tfopt.config.distill import DEFAULT_VIEWS, DistillStep, Teach, TeacherSource
 from tfopt.config.schema import Augment
 from tfopt.data.split import Split

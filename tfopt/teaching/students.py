@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfopt.bridge.provenance import carry
-from tfopt.compression.holds import require_trainable
-from tfopt.compression.keep import require_unwrapped
+from tfopt.compression.preserve import require_unwrapped
+from tfopt.compression.pruning.zero_constraint import require_trainable
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.data.load import DataBundle
 from tfopt.keras2 import graph

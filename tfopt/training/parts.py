@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.compression.pruned_layer import PrunedLayer
+from tfopt.compression.layers.masked import PrunedLayer
 from tfopt.keras2.core import Model
 
 Pairs = list[tuple[Any, Any]]

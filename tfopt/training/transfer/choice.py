@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfopt.compression.base import by_pattern, matching, require_matches
-from tfopt.compression.measure import is_pruned, layer_kernels
+from tfopt.compression.weight_statistics import is_pruned, layer_kernels
 from tfopt.config.transfer import BACKBONE, Transfer, Unfreeze
 from tfopt.errors import InputError
 from tfopt.keras2 import graph

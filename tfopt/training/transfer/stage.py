@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tfopt.compression.base import Measurement, matching, require_matches
-from tfopt.compression.holds import held
+from tfopt.compression.pruning.zero_constraint import held
 from tfopt.config.transfer import KeepPretrained, Transfer
 from tfopt.errors import InputError
 from tfopt.keras2 import graph

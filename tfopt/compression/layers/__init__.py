@@ -1,0 +1,1 @@
+"""Layers that hold masks, fake-quantized weights and ranges while a step trains."""

@@ -1,0 +1,1 @@
+"""Quantization-aware training with 8-bit ranges."""
