@@ -24,7 +24,7 @@ from tfopt.keras2.core import Model
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.stages import Run
 from tfopt.storage import gzip_bytes, write_whole
-from tfopt.training.evaluate import EVALUATION_BATCH, predictor
+from tfopt.training.predict import EVALUATION_BATCH, predictor
 
 _FOLDER = "export"
 

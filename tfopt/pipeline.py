@@ -59,7 +59,7 @@ from tfopt.teaching.lesson import check_lesson, make_lesson
 from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
-from tfopt.training.transfer.choice import decide
+from tfopt.training.transfer.layer_choice import decide
 from tfopt.training.transfer.masked_language import with_hidden_tokens
 
 _TIMELINE = "timeline.json"

@@ -24,7 +24,7 @@ from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
 from tfopt.teaching.lesson import Lesson, make_lesson
 from tfopt.teaching.words import lesson_lines
-from tfopt.training.transfer.choice import decide
+from tfopt.training.transfer.layer_choice import decide
 
 _FLOAT_BYTES = 4
 _LEFT = {

@@ -21,7 +21,7 @@ from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
 from tfopt.storage import check_target
-from tfopt.training.evaluate import EVALUATION_BATCH, predictor
+from tfopt.training.predict import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
 
 _SEED = 0

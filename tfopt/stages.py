@@ -41,12 +41,12 @@ from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, 
 from tfopt.teaching import evidence
 from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
 from tfopt.teaching.students import Student
-from tfopt.training.evaluate import row_scores
 from tfopt.training.loop import FitJob, fit
-from tfopt.training.speed import spread_evidence
+from tfopt.training.predict import row_scores
 from tfopt.training.task import Task
+from tfopt.training.throughput import spread_evidence
+from tfopt.training.transfer.fine_tune import fit_transfer
 from tfopt.training.transfer.masked_language import with_hidden_tokens
-from tfopt.training.transfer.stage import fit_transfer
 
 STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
 """Classes that a model in the middle of a step is saved with."""

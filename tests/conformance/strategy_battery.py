@@ -33,7 +33,7 @@ from tfopt.teaching.lesson import taught_by
 from tfopt.teaching.rows import cached_rows
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task
-from tfopt.training.transfer.stage import fit_transfer
+from tfopt.training.transfer.fine_tune import fit_transfer
 
 ROWS, BATCH, CLASSES = 45, 8, 3  # the last batch has five rows
 RATE = {"schedule": "constant", "peak": 0.05}

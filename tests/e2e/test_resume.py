@@ -100,7 +100,7 @@ from tfopt import storage
 from tfopt.config.load import load_recipe
 from tfopt.reporting.console import make_reporter
 from tfopt.pipeline import RunOptions, run_recipe
-from tfopt.training.keeper import Keeper
+from tfopt.training.epoch_callback import Keeper
 
 replace = os.replace
 

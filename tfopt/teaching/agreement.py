@@ -16,7 +16,7 @@ from tfopt.distillation.teachers import Teacher
 from tfopt.errors import VerificationError
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.teaching.lesson import Lesson
-from tfopt.training.evaluate import EVALUATION_BATCH, predictor
+from tfopt.training.predict import EVALUATION_BATCH, predictor
 
 Array = npt.NDArray[Any]
 

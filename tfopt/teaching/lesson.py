@@ -24,7 +24,7 @@ from tfopt.teaching.losses import losses_of, schedule_of
 from tfopt.teaching.rows import cached_rows, rows_in_memory
 from tfopt.teaching.students import Student, flat
 from tfopt.training.loop import FitJob, fit
-from tfopt.training.token_ids import require_free_length
+from tfopt.training.token_checks import require_free_length
 
 _CHECK_ROWS = 32
 _MASK_INPUT = "attention_mask"

@@ -22,7 +22,7 @@ from tfopt.distillation.cache import TeacherCache, cache_teacher
 from tfopt.distillation.first_batch import TaughtInputs
 from tfopt.distillation.teachers import KerasTeacher, Teacher
 from tfopt.errors import DataError
-from tfopt.training.token_ids import fixed_lengths
+from tfopt.training.token_checks import fixed_lengths
 
 Axes = tuple[tuple[int, ...], ...]
 """For each tensor some of its axes."""

@@ -22,14 +22,14 @@ from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.keras2.core import Model, keras
 from tfopt.reporting.console import Reporter
 from tfopt.training.checkpoint import CheckpointFile
-from tfopt.training.epoch_logs import EpochLogs
-from tfopt.training.evaluate import EVALUATION_BATCH
-from tfopt.training.keeper import Keeper
+from tfopt.training.epoch_callback import Keeper
+from tfopt.training.gradient_accumulation import computed_in_parts
+from tfopt.training.layer_rates import VariableRate
 from tfopt.training.optimizers import make_optimizer
-from tfopt.training.parts import computed_in_parts
-from tfopt.training.rates import VariableRate
-from tfopt.training.stepwise import Epochs, fit_by_steps
+from tfopt.training.predict import EVALUATION_BATCH
+from tfopt.training.step_loop import Epochs, fit_by_steps
 from tfopt.training.task import Task
+from tfopt.training.tensorboard import EpochLogs
 
 
 class TrainingRows(Protocol):

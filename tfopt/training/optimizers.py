@@ -19,7 +19,7 @@ from tfopt.config.schema import (
     StepRate,
 )
 from tfopt.keras2.core import Model, keras
-from tfopt.training.rates import VariableRate, with_rates
+from tfopt.training.layer_rates import VariableRate, with_rates
 
 _CLASSES = {
     "sgd": keras.optimizers.SGD,

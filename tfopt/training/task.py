@@ -13,14 +13,14 @@ from tfopt.data.split import Split
 from tfopt.errors import DataError, ModelError, RecipeError
 from tfopt.evaluation.metrics import CLASS_METRICS, TaskMetric
 from tfopt.keras2.core import Model, keras
-from tfopt.training.objectives import (
+from tfopt.training.losses import (
     MacroF1,
     PositionAccuracy,
     PositionCrossentropy,
     PositionTopFive,
     SmoothedSparseCrossentropy,
 )
-from tfopt.training.token_ids import (
+from tfopt.training.token_checks import (
     require_free_length,
     require_known_ids,
     require_known_positions,

@@ -9,7 +9,7 @@ import pytest
 from tfopt.data.arrays import ArraySplit
 from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
-from tfopt.training.transfer.stage import Trained, fit_transfer
+from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 
 
 def conv_model(*, nested: bool = False) -> Model:

@@ -12,9 +12,9 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
-from tfopt.training.transfer import stage
+from tfopt.training.transfer import fine_tune
+from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 from tfopt.training.transfer.lora import LowRankAdapter
-from tfopt.training.transfer.stage import Trained, fit_transfer
 
 Train = Callable[..., Trained]
 
@@ -97,8 +97,8 @@ def test_an_adapter_that_no_gradient_reaches(
         adapted.get_layer("conv1").trainable = False
         return adapted
 
-    original = stage.with_adapters
-    monkeypatch.setattr(stage, "with_adapters", dead)
+    original = fine_tune.with_adapters
+    monkeypatch.setattr(fine_tune, "with_adapters", dead)
     with pytest.raises(VerificationError, match="adapter of layer 'conv1' is as it was made"):
         train(make_conv(), {"lora": {}})
 

@@ -13,7 +13,7 @@ from tfopt.errors import VerificationError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model, keras
 from tfopt.keras2.layer_copy import same_weights
-from tfopt.training.transfer.choice import LayerChoice
+from tfopt.training.transfer.layer_choice import LayerChoice
 
 _LIMIT = 1e-5
 """Largest difference of an output between adapters and merged kernels, over the largest one."""

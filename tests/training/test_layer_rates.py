@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tfopt.config.schema import Fit
 from tfopt.keras2.core import Model, keras
+from tfopt.training.layer_rates import VariableRate
 from tfopt.training.optimizers import make_optimizer
-from tfopt.training.rates import VariableRate
 
 RATE, DECAY = 0.1, 0.05
 

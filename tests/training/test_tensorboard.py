@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.errors import StorageError
-from tfopt.training.epoch_logs import EpochLogs
+from tfopt.training.tensorboard import EpochLogs
 
 
 def test_every_epoch_can_be_read_back(tmp_path: Path) -> None:

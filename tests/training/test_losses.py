@@ -8,12 +8,7 @@ import tensorflow as tf
 
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.keras2.core import keras
-from tfopt.training.objectives import (
-    MacroF1,
-    PositionAccuracy,
-    PositionCrossentropy,
-    PositionTopFive,
-)
+from tfopt.training.losses import MacroF1, PositionAccuracy, PositionCrossentropy, PositionTopFive
 
 DRAWS = np.random.default_rng(0)
 OUTPUTS = DRAWS.normal(size=(4, 5, 7)).astype(np.float32)

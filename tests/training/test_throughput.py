@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tfopt.distributed.single import Single
-from tfopt.training.speed import EXCHANGE, ROWS_PER_SECOND, Speed, spread_evidence
+from tfopt.training.throughput import EXCHANGE, ROWS_PER_SECOND, Speed, spread_evidence
 
 
 class Two(Single):

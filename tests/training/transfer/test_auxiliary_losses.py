@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfopt.errors import InputError
 from tfopt.keras2.core import Model, keras
-from tfopt.training.transfer.pulls import half_squares
-from tfopt.training.transfer.stage import Trained
+from tfopt.training.transfer.auxiliary_losses import half_squares
+from tfopt.training.transfer.fine_tune import Trained
 
 Train = Callable[..., Trained]
 

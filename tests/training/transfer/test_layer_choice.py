@@ -9,7 +9,7 @@ from tfopt.config.schema import Train
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
-from tfopt.training.transfer.choice import LayerChoice, choose, decide
+from tfopt.training.transfer.layer_choice import LayerChoice, choose, decide
 
 
 def chosen(model: Model, epochs: int = 9, **transfer: Any) -> dict[str, LayerChoice]:

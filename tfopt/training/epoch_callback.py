@@ -23,10 +23,10 @@ from tfopt.training.checkpoint import (
     Progress,
     read_checkpoint,
 )
-from tfopt.training.epoch_logs import EpochLogs
 from tfopt.training.optimizers import state_of
-from tfopt.training.randomness import EpochRandomness
-from tfopt.training.speed import Speed
+from tfopt.training.seeding import EpochRandomness
+from tfopt.training.tensorboard import EpochLogs
+from tfopt.training.throughput import Speed
 
 if TYPE_CHECKING:
     from tfopt.training.loop import FitJob

@@ -11,7 +11,7 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.keras2.core import keras
-from tfopt.training.evaluate import EVALUATION_BATCH, predictor, row_scores
+from tfopt.training.predict import EVALUATION_BATCH, predictor, row_scores
 
 
 def test_every_row_has_a_score_in_order(make_model: Any, make_split: Any) -> None:

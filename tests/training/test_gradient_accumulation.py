@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.keras2.core import Model, keras
-from tfopt.training.parts import computed_in_parts
+from tfopt.training.gradient_accumulation import computed_in_parts
 
 ROWS = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
 TARGETS = np.random.default_rng(1).normal(size=(12, 2)).astype(np.float32)

@@ -11,7 +11,7 @@ import pytest
 
 from tfopt.errors import TrainingError
 from tfopt.keras2.core import Model, keras
-from tfopt.training.keeper import Keeper
+from tfopt.training.epoch_callback import Keeper
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.optimizers import state_of
 

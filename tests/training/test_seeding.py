@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.keras2.core import Model, keras
-from tfopt.training.randomness import EpochRandomness
+from tfopt.training.seeding import EpochRandomness
 
 
 class OwnGenerator(keras.layers.Layer):

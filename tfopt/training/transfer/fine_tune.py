@@ -14,14 +14,14 @@ from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model
 from tfopt.reporting.console import Reporter
+from tfopt.training.layer_rates import VariableRate
 from tfopt.training.loop import FitJob, fit
-from tfopt.training.rates import VariableRate
-from tfopt.training.transfer.choice import LayerChoice, choose
+from tfopt.training.transfer.auxiliary_losses import Term, half_squares, pulled
+from tfopt.training.transfer.layer_choice import LayerChoice, choose
 from tfopt.training.transfer.lora import merge, plain, with_adapters
 from tfopt.training.transfer.masked_language import METRIC, MaskedLanguage
-from tfopt.training.transfer.phases import Unfreezing
-from tfopt.training.transfer.proof import Start
-from tfopt.training.transfer.pulls import Term, half_squares, pulled
+from tfopt.training.transfer.unfreezing import Unfreezing
+from tfopt.training.transfer.weight_change import Start
 
 _CHECKED_ROWS = 8
 

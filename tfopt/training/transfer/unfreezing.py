@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfopt.keras2.core import Layer, Model, keras
-from tfopt.training.transfer.choice import LayerChoice
-from tfopt.training.transfer.proof import Start
+from tfopt.training.transfer.layer_choice import LayerChoice
+from tfopt.training.transfer.weight_change import Start
 
 
 class Unfreezing(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfopt.errors import VerificationError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
-from tfopt.training.transfer.stage import Trained
+from tfopt.training.transfer.fine_tune import Trained
 
 Train = Callable[..., Trained]
 

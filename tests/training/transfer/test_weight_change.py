@@ -5,7 +5,7 @@ import pytest
 
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import keras
-from tfopt.training.transfer.proof import Start
+from tfopt.training.transfer.weight_change import Start
 
 
 def layer_and_start() -> tuple[keras.layers.Layer, Start]:

@@ -11,7 +11,7 @@ import pytest
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import Model, keras
 from tfopt.training.loop import FitJob
-from tfopt.training.transfer.stage import Trained, fit_transfer
+from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 
 UNFREEZE = {"unfreeze": {"at_epochs": [1, 2]}, "layer_decay": 0.7}
 Train = Callable[..., Trained]
