@@ -47,7 +47,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
-	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert_worker.py
+	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert/worker.py
 
 # About an hour on two cores, most of it in lenet.py and distill_text.py.
 bench: setup

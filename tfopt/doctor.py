@@ -114,7 +114,7 @@ def _litert() -> str:
     import numpy as np
 
     from tfopt.config.schema import LitertExport
-    from tfopt.export.litert import convert_litert
+    from tfopt.export.litert.convert import convert_litert
     from tfopt.keras2.core import keras
     from tfopt.runtimes import open_litert
 

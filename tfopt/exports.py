@@ -19,7 +19,7 @@ from tfopt.errors import ExportError, TfoptError, VerificationError
 from tfopt.evaluation.latency import measure_latency
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.evaluation.verify import Evaluation, verify_litert
-from tfopt.export.litert import convert_litert, has_trained_ranges
+from tfopt.export.litert.convert import convert_litert, has_trained_ranges
 from tfopt.keras2.core import Model
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.stages import Run

@@ -14,7 +14,7 @@ from tfopt.bridge.to_tf_keras.layer_config import OBJECTS
 from tfopt.compression.base import StepContext
 from tfopt.compression.quantization.qat import Quantize
 from tfopt.config.schema import LitertExport, QuantizeStep
-from tfopt.export.litert import convert_litert
+from tfopt.export.litert.convert import convert_litert
 from tfopt.keras2.core import Model, keras
 from tfopt.runtimes import LitertModel, open_litert
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.export.litert_worker import Job, convert
-from tfopt.export.signature import save_signature, trace
+from tfopt.export.litert.signature import save_signature, trace
+from tfopt.export.litert.worker import Job, convert
 from tfopt.keras2.core import keras
 
 layers = keras.layers

@@ -14,7 +14,7 @@ from tfopt.compression.quantization.qat import Quantize
 from tfopt.compression.weight_statistics import unique_values
 from tfopt.config.schema import LitertExport, QuantizeStep
 from tfopt.errors import DataError, InputError, ModelError, VerificationError
-from tfopt.export.litert import convert_litert
+from tfopt.export.litert.convert import convert_litert
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.runtimes import open_litert

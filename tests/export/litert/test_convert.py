@@ -10,8 +10,8 @@ from tfopt import storage
 from tfopt.config.schema import LitertExport
 from tfopt.data.statistics import input_statistics
 from tfopt.errors import DataError, ExportError, ModelError, StorageError, VerificationError
-from tfopt.export import litert, litert_worker
-from tfopt.export.litert import convert_litert
+from tfopt.export.litert import convert, worker
+from tfopt.export.litert.convert import convert_litert
 from tfopt.keras2.core import keras
 from tfopt.runtimes import open_litert
 
@@ -111,7 +111,7 @@ def test_trained_ranges_need_no_calibration_and_leave_the_rest_float(
     trained_ranges, tmp_path, convert_here
 ):
     model, rows = trained_ranges
-    assert litert.has_trained_ranges(model)
+    assert convert.has_trained_ranges(model)
     path = tmp_path / "m.tflite"
     conversion = convert_litert(model, path, settings=LitertExport(precision="int8"))
     assert _relative_error(model, conversion, rows) < 0.08
@@ -235,10 +235,10 @@ def test_a_slow_converter_is_stopped(models, tmp_path):
 
 
 def test_a_crashing_converter_is_an_error(models, tmp_path, monkeypatch):
-    real = litert.run_child
+    real = convert.run_child
     code = "import os; os.abort()"
     monkeypatch.setattr(
-        litert, "run_child", lambda _, **options: real([sys.executable, "-c", code], **options)
+        convert, "run_child", lambda _, **options: real([sys.executable, "-c", code], **options)
     )
     with pytest.raises(ExportError, match="The converter crashed .SIGABRT."):
         convert_litert(
@@ -252,8 +252,8 @@ def test_a_crashing_converter_is_an_error(models, tmp_path, monkeypatch):
 def test_a_file_that_crashes_the_runtime_is_not_put_in_place(
     models, tmp_path, convert_here, monkeypatch
 ):
-    found = litert.ProbeResult("crashed", "it crashes the LiteRT runtime (SIGSEGV).")
-    monkeypatch.setattr(litert, "probe_litert", lambda *_, **__: found)
+    found = convert.ProbeResult("crashed", "it crashes the LiteRT runtime (SIGSEGV).")
+    monkeypatch.setattr(convert, "probe_litert", lambda *_, **__: found)
     with pytest.raises(ExportError, match="made a file, but it crashes .*SIGSEGV"):
         convert_litert(
             models["convolution"],
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_nothing(models, tmp_path, convert_here, monkeypatch)
 
 
 def test_no_temporary_folder(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(litert.tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(convert.tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(StorageError, match="No temporary folder can be made"):
         convert_litert(
             models["convolution"],
@@ -315,8 +315,8 @@ def test_at_most_the_asked_calibration_rows_are_used(
     models, inputs, tmp_path, convert_here, monkeypatch
 ):
     used = []
-    real = litert_worker._rows
-    monkeypatch.setattr(litert_worker, "_rows", lambda *a: used.extend(real(*a)()) or real(*a))
+    real = worker._rows
+    monkeypatch.setattr(worker, "_rows", lambda *a: used.extend(real(*a)()) or real(*a))
     convert_litert(
         models["convolution"],
         tmp_path / "m.tflite",

@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tfopt.errors import ExportError, ModelError, StorageError
-from tfopt.export import signature
-from tfopt.export.calibration import InputSpec
-from tfopt.export.signature import (
+from tfopt.export.litert import signature
+from tfopt.export.litert.calibration import InputSpec
+from tfopt.export.litert.signature import (
     has_recurrent_layers,
     has_trained_ranges,
     input_specs,

@@ -16,10 +16,9 @@ import numpy as np
 from tfopt.config.schema import LitertExport
 from tfopt.data.statistics import InputStatistics
 from tfopt.errors import ExportError, StorageError
-from tfopt.export.calibration import InputSpec, calibration_arrays, check_calibration
-from tfopt.export.failures import explain, missing_operators
-from tfopt.export.litert_worker import Job
-from tfopt.export.signature import (
+from tfopt.export.litert.calibration import InputSpec, calibration_arrays, check_calibration
+from tfopt.export.litert.failures import explain, missing_operators
+from tfopt.export.litert.signature import (
     Signature,
     has_recurrent_layers,
     has_trained_ranges,
@@ -30,6 +29,7 @@ from tfopt.export.signature import (
     save_signature,
     trace,
 )
+from tfopt.export.litert.worker import Job
 from tfopt.keras2.core import Model
 from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, signal_name
 from tfopt.runtimes.litert.precision import require_precision
@@ -38,7 +38,7 @@ from tfopt.storage import check_target, gzip_bytes, write_whole
 __all__ = ["Conversion", "convert_litert", "gzip_bytes", "has_trained_ranges"]
 
 _STATIC = frozenset({"int8", "int8_io", "int16x8"})
-_WORKER = "tfopt.export.litert_worker"
+_WORKER = "tfopt.export.litert.worker"
 _PROBED_ROWS = (1, 3)
 _STATE_NOTE = (
     "the file keeps the state of its recurrent layers from run to run: reset the interpreter's "

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.errors import ExportError, StorageError
-from tfopt.export.calibration import InputSpec
+from tfopt.export.litert.calibration import InputSpec
 from tfopt.keras2.core import Model, keras, require_model
 from tfopt.runtimes import signature_name
 

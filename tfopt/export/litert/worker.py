@@ -1,4 +1,4 @@
-"""The conversion itself: ``python -m tfopt.export.litert_worker JOB.json``.
+"""The conversion itself: ``python -m tfopt.export.litert.worker JOB.json``.
 
 It runs in a process of its own, because the converter is native code that can crash, hang,
 or print pages of diagnostics.

@@ -1,4 +1,4 @@
-from tfopt.export.failures import explain, missing_operators
+from tfopt.export.litert.failures import explain, missing_operators
 
 # As tensorflow 2.21 prints it, shortened.
 ERF = """Could not translate MLIR to FlatBuffer.<unknown>:0: error: loc(callsite(fused["Erf:", \

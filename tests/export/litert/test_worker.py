@@ -6,7 +6,7 @@ import signal
 import pytest
 import tensorflow as tf
 
-from tfopt.export.litert_worker import Job, _operator_sets, main
+from tfopt.export.litert.worker import Job, _operator_sets, main
 
 JOB = Job(
     saved_model="none",

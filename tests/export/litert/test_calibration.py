@@ -3,7 +3,7 @@ import pytest
 
 from tfopt.data.statistics import InputStatistics, input_statistics
 from tfopt.errors import DataError
-from tfopt.export.calibration import InputSpec, calibration_arrays, check_calibration
+from tfopt.export.litert.calibration import InputSpec, calibration_arrays, check_calibration
 
 IMAGE = InputSpec("image", (4, 4, 1), "float32")
 BYTES = InputSpec("image", (4, 4, 1), "uint8")
