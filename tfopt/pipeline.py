@@ -19,6 +19,8 @@ from tfopt.config.load import recipe_sha256, recipe_to_yaml
 from tfopt.config.schema import DistillStep, Recipe
 from tfopt.data.load import DataBundle, load_data
 from tfopt.data.text.vocabulary import require_same_vocabulary
+from tfopt.distillation.step import check_lesson, make_lesson
+from tfopt.distillation.student import Student, make_student
 from tfopt.distributed.base import Strategy, agreed, is_chief, open_strategy
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.environment import Place, find_place
@@ -55,8 +57,6 @@ from tfopt.results import (
 from tfopt.run_dir import RunDir, check_run_dir
 from tfopt.shared_folder import require_shared
 from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
-from tfopt.teaching.lesson import check_lesson, make_lesson
-from tfopt.teaching.students import Student, make_student
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.layer_choice import decide

@@ -13,6 +13,8 @@ from tfopt.compression.weight_statistics import is_clustered, is_pruned, model_k
 from tfopt.config.schema import Fit, PruneStep, Recipe
 from tfopt.data.load import DataBundle
 from tfopt.data.split import Split, StreamSplit
+from tfopt.distillation.describe import lesson_lines
+from tfopt.distillation.step import Lesson, make_lesson
 from tfopt.distributed.limits import require_possible
 from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.keras2 import graph
@@ -22,8 +24,6 @@ from tfopt.pipeline import Prepared, prepare
 from tfopt.reporting.console import print_decisions
 from tfopt.results import LayerDecision
 from tfopt.stages import make_pass, target_text
-from tfopt.teaching.lesson import Lesson, make_lesson
-from tfopt.teaching.words import lesson_lines
 from tfopt.training.transfer.layer_choice import decide
 
 _FLOAT_BYTES = 4

@@ -25,6 +25,9 @@ from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
 from tfopt.data.load import DataBundle
 from tfopt.data.split import Split
+from tfopt.distillation import measure
+from tfopt.distillation.step import make_lesson, mask_of, taught_by, teach
+from tfopt.distillation.student import Student
 from tfopt.distributed.base import Spread, Strategy, agreed, is_chief
 from tfopt.distributed.single import Single
 from tfopt.errors import ModelError
@@ -38,9 +41,6 @@ from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
-from tfopt.teaching import evidence
-from tfopt.teaching.lesson import make_lesson, mask_of, taught_by, teach
-from tfopt.teaching.students import Student
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.predict import row_scores
 from tfopt.training.task import Task
@@ -176,12 +176,12 @@ def _initialization(model: Model) -> Measurement | None:
     found = initialization_of(model)
     if found is None:
         return None
-    evidence = {
+    measure = {
         "loaded_layers": len(found.loaded),
         "derived_layers": len(found.derived),
         "random_layers": len(found.new),
     }
-    return Measurement(evidence=evidence, layers=[], notes=found.notes())
+    return Measurement(evidence=measure, layers=[], notes=found.notes())
 
 
 def _together(first: Measurement | None, second: Measurement | None) -> Measurement | None:
@@ -274,13 +274,13 @@ def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
             lesson = make_lesson(
                 settings, student, incoming, data.train, custom_objects=run.custom_objects
             )
-            start = evidence.start_of(lesson)
+            start = measure.start_of(lesson)
             job = _job(run, lesson.twin, settings, folder)
             history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
         # What is copied from the teacher is told by the lesson.
         is_own = settings.initialize != "teacher"
         origin = _initialization(student.model) if is_own else None
-        measured = evidence.measure(
+        measured = measure.measure(
             lesson, start, train=data.train, evaluation=data.evaluation, augment=augment
         )
         return Made(student.model, _together(measured, origin), history)

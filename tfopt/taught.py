@@ -15,15 +15,15 @@ from tfopt.compression.pruning.zero_constraint import require_trainable
 from tfopt.config.load import parse_section
 from tfopt.config.schema import Augment, DistillStep
 from tfopt.data.split import Split
-from tfopt.distillation.initial import fresh
+from tfopt.distillation import measure
+from tfopt.distillation.initialization import fresh
+from tfopt.distillation.step import Lesson, mask_of, teach
+from tfopt.distillation.student import Student
 from tfopt.distillation.teachers import KerasTeacher, as_teacher
 from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3
 from tfopt.reporting.console import make_reporter
-from tfopt.teaching import evidence
-from tfopt.teaching.lesson import Lesson, mask_of, teach
-from tfopt.teaching.students import Student
 from tfopt.training.labelled import labelled_split
 from tfopt.training.loop import FitJob
 
@@ -102,9 +102,9 @@ def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
         augment=Augment(),
         seed=seed,
     )
-    start = evidence.start_of(lesson)
+    start = measure.start_of(lesson)
     _teach(lesson, job, split, folder=folder, verbose=verbose)
-    evidence.measure(
+    measure.measure(
         lesson, start, train=split, evaluation=split.take(_MEASURED_ROWS), augment=Augment()
     )
     finished = carry(twin, lesson.twin)

@@ -23,14 +23,14 @@ import tensorflow as tf
 from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.schema import Augment, Step, Train
 from tfopt.data.arrays import ArraySplit
+from tfopt.distillation.cached_dataset import cached_rows
+from tfopt.distillation.step import taught_by
 from tfopt.distributed.base import open_strategy
 from tfopt.distributed.environment import find_place
 from tfopt.distributed.single import Single
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.stages import make_pass, step_context, training_copy
-from tfopt.teaching.lesson import taught_by
-from tfopt.teaching.rows import cached_rows
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task
 from tfopt.training.transfer.fine_tune import fit_transfer

@@ -2,15 +2,15 @@
 
 from tfopt.distillation.cache import TeacherCache, Views, cache_teacher
 from tfopt.distillation.distiller import Distiller
-from tfopt.distillation.features import (
+from tfopt.distillation.feature_losses import (
     AttentionLoss,
     ContrastiveLoss,
     CosineLoss,
     FeatureLoss,
     RelationLoss,
 )
-from tfopt.distillation.losses import SoftTargets
 from tfopt.distillation.schedules import CosineSchedule, LinearSchedule, StepSchedule
+from tfopt.distillation.soft_targets import SoftTargets
 from tfopt.distillation.teachers import CallableTeacher, SavedModelTeacher, as_teacher, snapshot
 
 __all__ = [

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfopt.distillation.feature_extractor import Tap, Tapped
 from tfopt.distillation.first_batch import TaughtInputs, agree
-from tfopt.distillation.forms import form_of
-from tfopt.distillation.losses import loss_name
-from tfopt.distillation.parts import Bench, DistillationLoss
-from tfopt.distillation.taps import Tap, Tapped
+from tfopt.distillation.logits import form_of
+from tfopt.distillation.loss_base import Bench, DistillationLoss
+from tfopt.distillation.soft_targets import loss_name
 from tfopt.distillation.teachers import Teacher, TeacherResult
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import Model, keras

@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
 from tfopt.distillation import checks
-from tfopt.distillation.averages import Average, average, show, sum_of_replicas, weight_for
+from tfopt.distillation.feature_extractor import Tap, named_outputs
 from tfopt.distillation.first_batch import TaughtInputs, first_rows, mask_from
-from tfopt.distillation.forms import endings
-from tfopt.distillation.losses import SoftTargets
-from tfopt.distillation.parts import Bench, Compute, DistillationLoss, Seen
+from tfopt.distillation.logits import endings
+from tfopt.distillation.loss_base import Bench, Compute, DistillationLoss, Seen
+from tfopt.distillation.reduction import Average, average, show, sum_of_replicas, weight_for
 from tfopt.distillation.schedules import Schedule, require_range, value_at
-from tfopt.distillation.taps import Tap, named_outputs
+from tfopt.distillation.soft_targets import SoftTargets
 from tfopt.distillation.teachers import Teacher, TeacherResult, as_teacher, digest_of
 from tfopt.distillation.vocabulary import require_one_vocabulary
 from tfopt.distributed import replica_context

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
-from tfopt.distillation.forms import Ending, endings
-from tfopt.distillation.taps import Tap, named_outputs
+from tfopt.distillation.feature_extractor import Tap, named_outputs
+from tfopt.distillation.logits import Ending, endings
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import Model, is_keras3, keras
 from tfopt.registry import did_you_mean

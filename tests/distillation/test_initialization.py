@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.distillation.initial import fresh, like_teacher
+from tfopt.distillation.initialization import fresh, like_teacher
 from tfopt.errors import InputError
 from tfopt.keras2.core import Model, keras
 

@@ -11,9 +11,9 @@ import pytest
 from tfopt.config.schema import Augment
 from tfopt.data.epochs import EpochPlan
 from tfopt.data.text.batches import TokenSplit, token_inputs
+from tfopt.distillation.cached_dataset import TaughtRows, TaughtTokens, cached_rows, token_axes
 from tfopt.distillation.teachers import CallableTeacher, KerasTeacher
 from tfopt.keras2.core import keras
-from tfopt.teaching.rows import TaughtRows, TaughtTokens, cached_rows, token_axes
 
 L = keras.layers
 ROWS, TOKENS = 45, 12

@@ -12,14 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.distillation.parts import (
-    Bench,
-    Compute,
-    Seen,
-    Term,
-    require_same_shape,
-    shape_text,
-)
+from tfopt.distillation.loss_base import Bench, Compute, Seen, Term, require_same_shape, shape_text
 from tfopt.distributed import replica_context
 from tfopt.errors import InputError, ModelError
 

@@ -15,7 +15,7 @@ from tfopt.distillation import (
     FeatureLoss,
     RelationLoss,
 )
-from tfopt.distillation.features import contrast, log_relations
+from tfopt.distillation.feature_losses import contrast, log_relations
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import Model, keras
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.distillation import Distiller, SoftTargets
-from tfopt.distillation.losses import loss_name, soft_target_loss
+from tfopt.distillation.soft_targets import loss_name, soft_target_loss
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import Model, keras
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from tfopt.config.distill import SoftTargetsLoss
 from tfopt.data.split import Split
+from tfopt.distillation.step import Lesson
 from tfopt.distillation.teachers import Teacher
 from tfopt.errors import VerificationError
 from tfopt.evaluation.metrics import TaskMetric
-from tfopt.teaching.lesson import Lesson
 from tfopt.training.predict import EVALUATION_BATCH, predictor
 
 Array = npt.NDArray[Any]

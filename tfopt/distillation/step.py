@@ -12,7 +12,10 @@ from tfopt.config.distill import DEFAULT_VIEWS, DistillStep, Teach, TeacherSourc
 from tfopt.config.schema import Augment
 from tfopt.data.split import Split
 from tfopt.distillation import Distiller, SoftTargets
-from tfopt.distillation.initial import fresh, like_teacher
+from tfopt.distillation.cached_dataset import cached_rows, rows_in_memory
+from tfopt.distillation.initialization import fresh, like_teacher
+from tfopt.distillation.recipe_losses import losses_of, schedule_of
+from tfopt.distillation.student import Student, flat
 from tfopt.distillation.teachers import KerasTeacher, Teacher, as_teacher
 from tfopt.errors import RecipeError
 from tfopt.keras2 import graph
@@ -20,9 +23,6 @@ from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.reporting.console import Reporter
 from tfopt.results import LayerDecision
-from tfopt.teaching.losses import losses_of, schedule_of
-from tfopt.teaching.rows import cached_rows, rows_in_memory
-from tfopt.teaching.students import Student, flat
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.token_checks import require_free_length
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.distillation.forms import Form, Kind, as_logits, form_of
-from tfopt.distillation.parts import Bench, Compute, Seen, Term, require_same_shape
+from tfopt.distillation.logits import Form, Kind, as_logits, form_of
+from tfopt.distillation.loss_base import Bench, Compute, Seen, Term, require_same_shape
 from tfopt.distillation.schedules import Schedule, require_range, value_at
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import keras

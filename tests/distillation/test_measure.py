@@ -11,14 +11,14 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.schema import Recipe
+from tfopt.distillation import measure
+from tfopt.distillation.agreement import Beside
+from tfopt.distillation.step import make_lesson
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
 from tfopt.reporting.console import make_reporter
 from tfopt.results import RunResult, StageResult
-from tfopt.teaching import evidence
-from tfopt.teaching.agreement import Beside
-from tfopt.teaching.lesson import make_lesson
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -109,9 +109,9 @@ def lesson(make_recipe: MakeRecipe) -> Any:
 
 def measured(lesson: Any, change: Callable[[Any], None]) -> Any:
     made, data, augment = lesson
-    start = evidence.start_of(made)
+    start = measure.start_of(made)
     change(made)
-    return evidence.measure(
+    return measure.measure(
         made, start, train=data.train, evaluation=data.evaluation, augment=augment
     )
 
@@ -158,7 +158,7 @@ def test_a_layer_that_stays_is_noted(lesson: Any, monkeypatch: pytest.MonkeyPatc
             bias = made.twin.get_layer(name).bias
             bias.assign_add(np.full(bias.shape, 1e-6))
 
-    monkeypatch.setattr(evidence, "_require_agreement", lambda found: [])
+    monkeypatch.setattr(measure, "_require_agreement", lambda found: [])
     found = measured(lesson, move_two)
     assert "did not move while it was taught: dense1" in found.notes
 
@@ -167,26 +167,26 @@ def test_a_layer_that_stays_is_noted(lesson: Any, monkeypatch: pytest.MonkeyPatc
 def test_chance_is_told_from_agreement(agreement: float, fails: bool) -> None:
     one = Beside(0, "teacher", 0.9, agreement=agreement, chance=0.1, choices=100)
     if not fails:
-        assert evidence._require_agreement([one]) == []
+        assert measure._require_agreement([one]) == []
         return
     with pytest.raises(VerificationError, match="12.0% of 100 choices, and chance .* 10.0%"):
-        evidence._require_agreement([one])
+        measure._require_agreement([one])
 
 
 def test_one_of_several_teachers_may_be_outvoted() -> None:
     lost = Beside(1, "teacher 'weak'", 0.1, agreement=0.1, chance=0.1, choices=100)
     heard = Beside(0, "teacher", 0.9, agreement=0.8, chance=0.1, choices=100)
-    notes = evidence._require_agreement([heard, lost])
+    notes = measure._require_agreement([heard, lost])
     assert notes == [
         "the student agrees with the teacher 'weak' (number 1) on 10.0% of 100 choices, and "
         "chance alone would give 10.0%"
     ]
     constant = Beside(2, "t", 0.1, agreement=0.5, chance=0.5, choices=9, is_constant=True)
     with pytest.raises(VerificationError, match="'weak' on 10.0% of 100 choices"):
-        evidence._require_agreement([constant, lost])
+        measure._require_agreement([constant, lost])
 
 
 def test_a_constant_teacher_proves_nothing() -> None:
     constant = Beside(0, "t", 0.1, agreement=0.5, chance=0.5, choices=9, is_constant=True)
-    [note] = evidence._require_agreement([constant])
+    [note] = measure._require_agreement([constant])
     assert note.startswith("the t says the same class on every row")

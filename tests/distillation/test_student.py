@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfopt.distillation.student import born_again, flat
 from tfopt.keras2.core import Model, keras
-from tfopt.teaching.students import born_again, flat
 
 L = keras.layers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfopt import distillation
 from tfopt.config import distill as settings
-from tfopt.distillation.parts import DistillationLoss
+from tfopt.distillation.loss_base import DistillationLoss
 from tfopt.distillation.schedules import Schedule
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 
-from tfopt.distillation.forms import Ending
-from tfopt.distillation.taps import Tapped
+from tfopt.distillation.feature_extractor import Tapped
+from tfopt.distillation.logits import Ending
 from tfopt.distillation.teachers import TeacherResult
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import keras

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from tfopt.compression.base import Measurement
 from tfopt.config.schema import Augment
 from tfopt.data.split import Split
+from tfopt.distillation.agreement import Beside, compare
+from tfopt.distillation.step import Lesson, views_of
 from tfopt.distillation.teachers import digest_of
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import Model
 from tfopt.results import LayerDecision
-from tfopt.teaching.agreement import Beside, compare
-from tfopt.teaching.lesson import Lesson, views_of
 
 # One-sided 95% quantile of the normal distribution.
 _Z95 = 1.645

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfopt.config import distill as settings
 from tfopt.config.schema import Augment
-from tfopt.teaching.lesson import Lesson, views_of
+from tfopt.distillation.step import Lesson, views_of
 
 
 def lesson_lines(lesson: Lesson, augment: Augment) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.distillation.forms import as_logits, endings, form_of
+from tfopt.distillation.logits import as_logits, endings, form_of
 from tfopt.errors import InputError, ModelError
 from tfopt.keras2.core import keras
 

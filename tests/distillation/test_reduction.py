@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.distillation.averages import average, weight_for
+from tfopt.distillation.reduction import average, weight_for
 from tfopt.errors import DataError
 
 VALUES = tf.constant([[1.0, 2.0, float("nan")], [3.0, 4.0, 5.0]])

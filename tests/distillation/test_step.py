@@ -13,14 +13,14 @@ from tfopt.config.distill import Teach
 from tfopt.config.schema import Recipe
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.text.batches import TokenSplit
+from tfopt.distillation.cached_dataset import rows_in_memory
+from tfopt.distillation.step import make_lesson, taught_by
+from tfopt.distillation.student import Student
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.keras2.core import Model, keras
 from tfopt.pipeline import RunOptions, prepare, run_recipe
 from tfopt.reporting.console import make_reporter
-from tfopt.teaching.lesson import make_lesson, taught_by
-from tfopt.teaching.rows import rows_in_memory
-from tfopt.teaching.students import Student
 
 L = keras.layers
 MakeRecipe = Callable[..., Recipe]

@@ -1,1 +1,0 @@
-"""Distillation as a recipe has it: students, lessons, and what they achieved."""
