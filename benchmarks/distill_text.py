@@ -31,9 +31,9 @@ with quiet_tensorflow():
     from tfopt.evaluation.latency import measure_interleaved
     from tfopt.evaluation.machine import describe_machine
     from tfopt.evaluation.metrics import TaskMetric
-    from tfopt.exports import ExportJob, make_and_measure
     from tfopt.models.load import load_model
-    from tfopt.pipeline import RunOptions, run_recipe
+    from tfopt.pipeline.exports import ExportJob, make_and_measure
+    from tfopt.pipeline.runner import RunOptions, run_recipe
     from tfopt.reporting.console import make_reporter
     from tfopt.results import Artifact, Latency
 

@@ -35,7 +35,6 @@ from tfopt.distributed.horovod.optimizer import DistributedOptimizer
 from tfopt.distributed.horovod.tape import DistributedGradientTape
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.evaluation.metrics import TaskMetric
-from tfopt.exports import ExportJob, make_and_measure
 from tfopt.fine_tuning import LARGEST_SEED, fine_tune
 from tfopt.keras2.core import Model, is_keras3
 from tfopt.models.load import load_model, save_model
@@ -44,11 +43,12 @@ from tfopt.models.transformers.build import from_checkpoint
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
+from tfopt.pipeline.exports import ExportJob, make_and_measure
+from tfopt.pipeline.stages import make_pass, step_context, target_text
 from tfopt.reporting.console import make_reporter
 from tfopt.reporting.text import metric_words
 from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
-from tfopt.stages import make_pass, step_context, target_text
 from tfopt.taught import distill
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit

@@ -364,7 +364,7 @@ def plan(
 
     chosen = recipe_from(recipe or config, overrides)
     with quiet_tensorflow():
-        from tfopt.plan import make_plan, print_plan
+        from tfopt.pipeline.plan import make_plan, print_plan
 
         print_plan(make_plan(chosen), stream=sys.stdout)
 

@@ -14,10 +14,10 @@ from tfopt.distributed.environment import Place, choose_kind, find_place
 from tfopt.distributed.keepalive import guard_process
 from tfopt.errors import Interrupted
 from tfopt.options import RunChoice
+from tfopt.pipeline.run_directory import MANIFEST, check_run_dir, fresh_folder, latest_folder
 from tfopt.reporting.console import Reporter, make_reporter
 from tfopt.reporting.console.switching_stream import Voice
 from tfopt.reporting.process_log import quiet_tensorflow
-from tfopt.run_dir import MANIFEST, check_run_dir, fresh_folder, latest_folder
 
 _RUNS = Path("runs")
 
@@ -54,7 +54,7 @@ def execute(words: Sequence[str], recipe: Recipe, choice: RunChoice) -> None:
         voice = Voice(stream, sys.stderr)
         reporter = _reporter(voice, place, quiet=choice.quiet)
         try:
-            from tfopt.pipeline import RunOptions, run_recipe
+            from tfopt.pipeline.runner import RunOptions, run_recipe
 
             options = RunOptions(
                 folder,

@@ -14,9 +14,9 @@ from tfopt.errors import DataError
 from tfopt.evaluation.latency import measure_latency
 from tfopt.evaluation.metrics import TaskMetric
 from tfopt.evaluation.verify import Evaluation, verify_litert
-from tfopt.exports import ExportJob, make_and_measure
 from tfopt.keras2.core import Model
 from tfopt.models.load import load_model
+from tfopt.pipeline.exports import ExportJob, make_and_measure
 from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert

@@ -20,7 +20,7 @@ from tfopt.compression.quantization.qat import Quantize
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import ModelError
 from tfopt.keras2.core import Model, keras
-from tfopt.stages import STEP_OBJECTS
+from tfopt.pipeline.stages import STEP_OBJECTS
 
 L = keras.layers
 ROWS, STEPS = 16, 4

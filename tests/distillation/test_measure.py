@@ -16,7 +16,7 @@ from tfopt.distillation.agreement import Beside
 from tfopt.distillation.step import make_lesson
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import keras
-from tfopt.pipeline import RunOptions, prepare, run_recipe
+from tfopt.pipeline.runner import RunOptions, prepare, run_recipe
 from tfopt.reporting.console import make_reporter
 from tfopt.results import RunResult, StageResult
 

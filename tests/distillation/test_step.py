@@ -19,7 +19,7 @@ from tfopt.distillation.student import Student
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
 from tfopt.keras2.core import Model, keras
-from tfopt.pipeline import RunOptions, prepare, run_recipe
+from tfopt.pipeline.runner import RunOptions, prepare, run_recipe
 from tfopt.reporting.console import make_reporter
 
 L = keras.layers

@@ -99,7 +99,7 @@ def die():
 from tfopt import storage
 from tfopt.config.load import load_recipe
 from tfopt.reporting.console import make_reporter
-from tfopt.pipeline import RunOptions, run_recipe
+from tfopt.pipeline.runner import RunOptions, run_recipe
 from tfopt.training.epoch_callback import Keeper
 
 replace = os.replace

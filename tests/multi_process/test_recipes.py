@@ -138,7 +138,7 @@ def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[float]]:
     """Train in this process alone, and return the logs of its epochs."""
     from tfopt.config.load import load_recipe
-    from tfopt.pipeline import RunOptions, run_recipe
+    from tfopt.pipeline.runner import RunOptions, run_recipe
     from tfopt.reporting.console import make_reporter
 
     folder = tmp_path_factory.mktemp("undisturbed")

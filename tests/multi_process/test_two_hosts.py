@@ -250,7 +250,7 @@ def is_program(process: int, line: str) -> bool:
 def trained_alone(recipe: Path, output: Path) -> Any:
     """Train in this process, undisturbed, and return the stage."""
     from tfopt.config.load import load_recipe
-    from tfopt.pipeline import RunOptions, run_recipe
+    from tfopt.pipeline.runner import RunOptions, run_recipe
     from tfopt.reporting.console import make_reporter
 
     with pytest.MonkeyPatch.context() as patch:

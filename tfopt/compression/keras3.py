@@ -17,7 +17,7 @@ from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.compression.layers.quantized import RangeLayer
 from tfopt.keras2.core import Model, SafeModeScope
 from tfopt.keras2.core import keras as keras2
-from tfopt.stages import STEP_OBJECTS
+from tfopt.pipeline.stages import STEP_OBJECTS
 
 
 class EmulatedModel(keras3.layers.Layer):

@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 import pytest
 
 from tfopt.errors import ExitCode, StorageError
-from tfopt.run_dir import MANIFEST, check_run_dir, held_run_dir, open_run_dir
-from tfopt.run_lock import LOCK, held_alone, require_free
+from tfopt.pipeline.lock import LOCK, held_alone, require_free
+from tfopt.pipeline.run_directory import MANIFEST, check_run_dir, held_run_dir, open_run_dir
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tfopt.run_dir import held_run_dir
+from tfopt.pipeline.run_directory import held_run_dir
 
 with held_run_dir(Path(sys.argv[1]), resume=True):
     print("held", flush=True)

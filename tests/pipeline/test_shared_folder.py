@@ -8,7 +8,7 @@ import pytest
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.single import Single
 from tfopt.errors import PeersLost, RankFailed, StorageError
-from tfopt.shared_folder import require_shared
+from tfopt.pipeline.shared_folder import require_shared
 
 
 class Other(Single):

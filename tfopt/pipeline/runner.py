@@ -27,13 +27,12 @@ from tfopt.distributed.environment import Place, find_place
 from tfopt.distributed.limits import require_possible
 from tfopt.errors import GateMissed, Interrupted, PeersLost, TfoptError
 from tfopt.evaluation.machine import describe_machine, package_versions
-from tfopt.exports import baseline_file, export_all
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.models.build import build_model
 from tfopt.models.load import save_model
 from tfopt.models.transformers.initialization import initialization_of
-from tfopt.one_run import (
+from tfopt.pipeline.consistency import (
     data_key,
     keep_log,
     require_elastic,
@@ -41,6 +40,10 @@ from tfopt.one_run import (
     require_one_start,
     run_folder,
 )
+from tfopt.pipeline.exports import baseline_file, export_all
+from tfopt.pipeline.run_directory import RunDir, check_run_dir
+from tfopt.pipeline.shared_folder import require_shared
+from tfopt.pipeline.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.html.page import render_report
 from tfopt.reporting.verdict import meets_gate
@@ -54,9 +57,6 @@ from tfopt.results import (
     WeightHistogram,
     to_json,
 )
-from tfopt.run_dir import RunDir, check_run_dir
-from tfopt.shared_folder import require_shared
-from tfopt.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.layer_choice import decide

@@ -11,7 +11,7 @@ from tfopt.config.load import parse_recipe
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.single import Single
 from tfopt.errors import InputError, RecipeError
-from tfopt.one_run import require_elastic, require_one_recipe, require_one_start
+from tfopt.pipeline.consistency import require_elastic, require_one_recipe, require_one_start
 
 RECIPE = {
     "name": "one",

@@ -17,9 +17,9 @@ from tfopt.data.load import DataBundle
 from tfopt.errors import InputError, StorageError
 from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.initialization import Initialization, remember_initialization
+from tfopt.pipeline.run_directory import open_run_dir
+from tfopt.pipeline.stages import Run, model_sha256, step_context, step_stage, train_stage
 from tfopt.results import to_json
-from tfopt.run_dir import open_run_dir
-from tfopt.stages import Run, model_sha256, step_context, step_stage, train_stage
 from tfopt.training.task import read_task
 
 CLASSES = 3

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.errors import StorageError
+from tfopt.pipeline.lock import LOCK, held_alone, require_free
 from tfopt.results import to_json
-from tfopt.run_lock import LOCK, held_alone, require_free
 from tfopt.storage import (
     is_partial,
     make_folder,

@@ -16,14 +16,14 @@ from tfopt.data.split import Split, StreamSplit
 from tfopt.distillation.describe import lesson_lines
 from tfopt.distillation.step import Lesson, make_lesson
 from tfopt.distributed.limits import require_possible
-from tfopt.forecast import SizeForecast, forecast_size, imitate_step
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model
 from tfopt.models.transformers.initialization import initialization_of
-from tfopt.pipeline import Prepared, prepare
+from tfopt.pipeline.runner import Prepared, prepare
+from tfopt.pipeline.size_estimate import SizeForecast, forecast_size, imitate_step
+from tfopt.pipeline.stages import make_pass, target_text
 from tfopt.reporting.console import print_decisions
 from tfopt.results import LayerDecision
-from tfopt.stages import make_pass, target_text
 from tfopt.training.transfer.layer_choice import decide
 
 _FLOAT_BYTES = 4

@@ -11,7 +11,7 @@ import pytest
 
 from tfopt.config.load import load_recipe, parse_recipe
 from tfopt.errors import InputError, RecipeError
-from tfopt.plan import make_plan, print_plan
+from tfopt.pipeline.plan import make_plan, print_plan
 
 Run = Callable[..., Any]
 BASE: dict[str, Any] = {
@@ -176,7 +176,7 @@ def test_the_verb_prints_the_plan_and_writes_nothing(
 
 
 def test_the_forecast_is_near_a_real_run(tfopt: Run, tmp_path: Path) -> None:
-    config = Path(__file__).resolve().parents[1] / "configs" / "lenet5_mnist.yaml"
+    config = Path(__file__).resolve().parents[2] / "configs" / "lenet5_mnist.yaml"
     words = [str(config), "--set", "data.limit=200", "--set", "train.epochs=1"]
     for step in ("prune", "cluster", "quantize"):
         words += ["--set", f"steps.{step}.epochs=1"]

@@ -12,7 +12,14 @@ import pytest
 
 from tfopt import storage
 from tfopt.errors import StorageError
-from tfopt.run_dir import MANIFEST, RunDir, file_sha256, fresh_folder, latest_folder, open_run_dir
+from tfopt.pipeline.run_directory import (
+    MANIFEST,
+    RunDir,
+    file_sha256,
+    fresh_folder,
+    latest_folder,
+    open_run_dir,
+)
 
 
 def finished_stage(root: Path) -> RunDir:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tfopt import exports
 from tfopt.errors import ExportError
+from tfopt.pipeline import exports
 
 
 class Reporter:

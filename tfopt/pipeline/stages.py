@@ -35,11 +35,11 @@ from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model, save_model
 from tfopt.models.transformers.initialization import initialization_of
+from tfopt.pipeline.run_directory import RunDir, file_sha256
 from tfopt.registry import resolve
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
-from tfopt.run_dir import RunDir, file_sha256
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.predict import row_scores

@@ -21,8 +21,8 @@ from tfopt.evaluation.metrics import TaskMetric
 from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.export.litert.convert import convert_litert, has_trained_ranges
 from tfopt.keras2.core import Model
+from tfopt.pipeline.stages import Run
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
-from tfopt.stages import Run
 from tfopt.storage import gzip_bytes, write_whole
 from tfopt.training.predict import EVALUATION_BATCH, predictor
 

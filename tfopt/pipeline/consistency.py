@@ -19,9 +19,9 @@ from tfopt.data.load import DataBundle
 from tfopt.distributed.base import Strategy, is_chief
 from tfopt.distributed.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.errors import RecipeError
+from tfopt.pipeline.run_directory import RunDir, held_run_dir, open_run_dir
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.process_log import log_into
-from tfopt.run_dir import RunDir, held_run_dir, open_run_dir
 
 _KEY_ROWS = 256
 _PATIENCE_SECONDS, _LOST_CHIEF_SECONDS = 0.1, 20.0

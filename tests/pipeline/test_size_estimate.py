@@ -8,10 +8,10 @@ import pytest
 from tfopt.compression.weight_statistics import layer_kernels, unique_values, zero_fraction
 from tfopt.config.schema import ClusterStep, LitertExport, PruneStep, QuantizeStep, Step
 from tfopt.export.litert.convert import convert_litert
-from tfopt.forecast import forecast_size, imitate_step
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
-from tfopt.stages import make_pass
+from tfopt.pipeline.size_estimate import forecast_size, imitate_step
+from tfopt.pipeline.stages import make_pass
 from tfopt.storage import gzip_bytes
 
 

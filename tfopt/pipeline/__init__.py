@@ -1,0 +1,1 @@
+"""Run a recipe: stages, exports, and the run folder."""
