@@ -240,7 +240,7 @@ def export(
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
     section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
-        from tfopt.single import export_file
+        from tfopt.api.files import export_file
 
         path = output or model.with_suffix(".tflite")
         artifact = export_file(
@@ -276,7 +276,7 @@ def verify(
 
     section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:
-        from tfopt.single import verify_file
+        from tfopt.api.files import verify_file
 
         artifact = verify_file(
             file,
@@ -318,7 +318,7 @@ def convert(
     section = data_section(check, None)
     path = output or model.with_name(f"{model.stem}-{to}.keras")
     with quiet_tensorflow() as stream:
-        from tfopt.conversion import Request, conversion_lines, convert_file
+        from tfopt.api.convert import Request, conversion_lines, convert_file
 
         request = Request(to=to, like=like, check=section, trust=trust)
         for line in conversion_lines(convert_file(model, path, request, overwrite=overwrite)):
@@ -466,7 +466,7 @@ def _run_step(context: typer.Context, name: str, given: StepArguments, choice: R
 
 
 def _print_artifact(artifact: Any, stream: TextIO) -> None:
-    from tfopt.single import artifact_lines
+    from tfopt.api.files import artifact_lines
 
     stream.flush()
     for line in artifact_lines(artifact):

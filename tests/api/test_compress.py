@@ -47,7 +47,7 @@ def test_importing_tfopt_changes_nothing_in_the_process() -> None:
         text=True,
         check=False,
         env=environment,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert done.stdout.splitlines() == ["[]", "True", "True False"], done.stderr
 
@@ -410,7 +410,7 @@ def test_a_conversion_never_switches_the_keras_of_the_caller(kind: str) -> None:
         text=True,
         check=False,
         env=environment,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert done.stdout.split() == ["True", "True"], done.stderr
 
@@ -438,7 +438,7 @@ def test_a_backend_that_is_not_installed_is_named(backend: str) -> None:
         text=True,
         check=False,
         env={"PATH": "/usr/bin", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend},
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert done.stdout.count("\n") == 1, done.stderr
     assert "Set KERAS_BACKEND=tensorflow before starting" in done.stdout

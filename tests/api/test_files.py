@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfopt.api.files import artifact_lines, export_file, precision_of, verify_file
 from tfopt.config.schema import Data, LitertExport
 from tfopt.errors import DataError, ExportError, InputError, StorageError, VerificationError
 from tfopt.keras2.core import keras
 from tfopt.models.load import load_model
 from tfopt.results import Artifact, Latency
-from tfopt.single import artifact_lines, export_file, precision_of, verify_file
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int8_io", "int16x8")
 

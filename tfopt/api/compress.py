@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tfopt.api.distill import distill
+from tfopt.api.fine_tune import LARGEST_SEED, fine_tune
 from tfopt.bridge.provenance import carry, conversion_of
 from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.bridge.to_tf_keras.convert import to_tf_keras
@@ -35,7 +37,6 @@ from tfopt.distributed.horovod.optimizer import DistributedOptimizer
 from tfopt.distributed.horovod.tape import DistributedGradientTape
 from tfopt.errors import DataError, GateMissed, InputError
 from tfopt.evaluation.metrics import TaskMetric
-from tfopt.fine_tuning import LARGEST_SEED, fine_tune
 from tfopt.keras2.core import Model, is_keras3
 from tfopt.models.load import load_model, save_model
 from tfopt.models.shapes import outputs
@@ -49,7 +50,6 @@ from tfopt.reporting.console import make_reporter
 from tfopt.reporting.text import metric_words
 from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
-from tfopt.taught import distill
 from tfopt.training.labelled import labelled_split, task_of
 from tfopt.training.loop import FitJob, fit
 from tfopt.training.task import read_task, require_inputs

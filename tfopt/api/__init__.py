@@ -1,0 +1,1 @@
+"""The public functions: a model in, a better model or measured evidence out."""
