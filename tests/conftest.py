@@ -23,7 +23,7 @@ class Outcome:
 @pytest.fixture
 def tfopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run the command line in this process."""
-    from tfopt.cli import main
+    from tfopt.cli.main import main
 
     def run(*words: Any) -> Outcome:
         capfd.readouterr()

@@ -18,7 +18,7 @@ import pytest
 import typer
 import yaml
 
-from tfopt.cli import app
+from tfopt.cli.main import app
 from tfopt.config.load import load_recipe
 
 pytestmark = pytest.mark.e2e

@@ -2,7 +2,7 @@
 
 import sys
 
-from tfopt.cli import main
+from tfopt.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

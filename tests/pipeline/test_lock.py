@@ -78,7 +78,7 @@ def test_the_command_refuses_a_held_folder_before_tensorflow_is_loaded(
 ) -> None:
     (tmp_path / "a.yaml").write_text("name: a\ndata: {source: digits}\nmodel: {builder: lenet5}\n")
     program = (
-        "import sys; from tfopt.cli import main\n"
+        "import sys; from tfopt.cli.main import main\n"
         "code = main(sys.argv[1:]); print(code, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run(

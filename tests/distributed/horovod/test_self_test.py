@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tfopt import doctor
+from tfopt.cli import doctor
 from tfopt.distributed.horovod import library, self_test
 from tfopt.errors import BackendMissing, VerificationError
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tfopt.arguments import resume_command, typed
+from tfopt.cli.arguments import resume_command, typed
+from tfopt.cli.options import RunChoice
 from tfopt.config.schema import Recipe
 from tfopt.distributed.environment import Place, choose_kind, find_place
 from tfopt.distributed.keepalive import guard_process
 from tfopt.errors import Interrupted
-from tfopt.options import RunChoice
 from tfopt.pipeline.run_directory import MANIFEST, check_run_dir, fresh_folder, latest_folder
 from tfopt.reporting.console import Reporter, make_reporter
 from tfopt.reporting.console.switching_stream import Voice

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tfopt import doctor
-from tfopt.doctor import Finding, examine, print_findings
+from tfopt.cli import doctor
+from tfopt.cli.doctor import Finding, examine, print_findings
 
 Run = Callable[..., Any]
 PARTS = (

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tfopt import __version__, cli
+from tfopt import __version__
+from tfopt.cli import main
 from tfopt.errors import Interrupted
 
 Run = Callable[..., Any]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VERBS = (
     "run", "train", "distill", "prune", "cluster", "quantize", "export", "verify", "bench",
     "report", "plan", "doctor", "schema",
@@ -85,7 +86,7 @@ def test_an_internal_error_is_one_line_and_exits_with_1(
     def broken(path: Any, overrides: Any) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("tfopt.arguments.recipe_from", broken)
+    monkeypatch.setattr("tfopt.cli.arguments.recipe_from", broken)
     found = tfopt("plan", "x.yaml")
     assert found.code == 1
     assert found.err == (
@@ -101,7 +102,7 @@ def test_an_interruption_exits_with_130(
     def stopped(path: Any, overrides: Any) -> None:
         raise kind("interrupted")
 
-    monkeypatch.setattr("tfopt.arguments.recipe_from", stopped)
+    monkeypatch.setattr("tfopt.cli.arguments.recipe_from", stopped)
     found = tfopt("plan", "x.yaml")
     assert (found.code, found.err) == (130, "error: interrupted\n")
 
@@ -124,7 +125,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 PROGRAM = """
 import sys
-from tfopt.cli import main
+from tfopt.cli.main import main
 code = main(sys.argv[1:])
 heavy = {"tensorflow", "keras", "tf_keras", "ai_edge_litert", "sklearn", "matplotlib"}
 print(code, sorted(heavy & set(sys.modules)))
@@ -171,4 +172,4 @@ def test_scripts_are_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f'script("{name}")' in text
     monkeypatch.setattr(sys, "argv", ["scripts/plan.py", "nosuch.yaml"])
     with pytest.raises(SystemExit, match="2"):
-        cli.script("plan")
+        main.script("plan")

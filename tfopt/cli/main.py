@@ -13,11 +13,8 @@ from typing import Annotated, Any, Literal, TextIO
 import typer
 
 from tfopt import __version__
-from tfopt.cli_launch import PASS_ON, launch
-from tfopt.distributed.environment import rank_of, rank_words
-from tfopt.distributed.launch.exit_reports import report_end
-from tfopt.errors import ExitCode, TfoptError
-from tfopt.options import (
+from tfopt.cli.launch import PASS_ON, launch
+from tfopt.cli.options import (
     AlphaOption,
     ConfigOption,
     DataOption,
@@ -39,6 +36,9 @@ from tfopt.options import (
     TrustOption,
     WarmupOption,
 )
+from tfopt.distributed.environment import rank_of, rank_words
+from tfopt.distributed.launch.exit_reports import report_end
+from tfopt.errors import ExitCode, TfoptError
 from tfopt.reporting.process_log import quiet_tensorflow, terminable
 
 _DEBUG = "--debug"
@@ -96,8 +96,8 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Train, compress, export and prove a model, as a recipe says."""
-    from tfopt.arguments import recipe_from
-    from tfopt.execution import execute
+    from tfopt.cli.arguments import recipe_from
+    from tfopt.cli.run import execute
 
     chosen = recipe_from(recipe or config, overrides)
     execute(context.obj, chosen, RunChoice(output, resume, quiet))
@@ -114,8 +114,8 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Train only the float model of a recipe."""
-    from tfopt.arguments import recipe_from
-    from tfopt.execution import execute
+    from tfopt.cli.arguments import recipe_from
+    from tfopt.cli.run import execute
 
     chosen = recipe_from(recipe or config, overrides)
     chosen = chosen.model_copy(update={"steps": (), "export": (), "gate": None})
@@ -144,7 +144,7 @@ def distill(
     trust: TrustOption = False,
 ) -> None:
     """Teach a smaller model what a trained one knows."""
-    from tfopt.arguments import distill_settings
+    from tfopt.cli.arguments import distill_settings
 
     settings = distill_settings(student, alpha, temperature, epochs, trust=trust)
     given = StepArguments(model, config, data, overrides or (), settings, trust)
@@ -233,7 +233,7 @@ def export(
     trust: TrustOption = False,
 ) -> None:
     """Export a model to a .tflite file, and verify the file."""
-    from tfopt.arguments import data_section, metric_named
+    from tfopt.cli.arguments import data_section, metric_named
     from tfopt.config.schema import LitertExport
     from tfopt.reporting.verdict import require_gate
 
@@ -271,7 +271,7 @@ def verify(
     trust: TrustOption = False,
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
-    from tfopt.arguments import data_section, metric_named
+    from tfopt.cli.arguments import data_section, metric_named
     from tfopt.reporting.verdict import require_gate
 
     section, metric = data_section(data, config), metric_named(data, config)
@@ -313,7 +313,7 @@ def convert(
     trust: TrustOption = False,
 ) -> None:
     """Convert a model to the other Keras, and compare the two."""
-    from tfopt.arguments import data_section
+    from tfopt.cli.arguments import data_section
 
     section = data_section(check, None)
     path = output or model.with_name(f"{model.stem}-{to}.keras")
@@ -360,7 +360,7 @@ def plan(
     overrides: SetOption = None,
 ) -> None:
     """Say before training what a recipe will do to each layer."""
-    from tfopt.arguments import recipe_from
+    from tfopt.cli.arguments import recipe_from
 
     chosen = recipe_from(recipe or config, overrides)
     with quiet_tensorflow():
@@ -379,7 +379,7 @@ app.command(
 def doctor() -> None:
     """Print versions and what works on this machine."""
     with quiet_tensorflow():
-        from tfopt.doctor import examine, print_findings
+        from tfopt.cli.doctor import examine, print_findings
 
         findings = examine()
         print_findings(findings, stream=sys.stdout)
@@ -459,8 +459,8 @@ def _failed(message: str, code: ExitCode, *, show_traceback: bool) -> int:
 
 
 def _run_step(context: typer.Context, name: str, given: StepArguments, choice: RunChoice) -> None:
-    from tfopt.arguments import one_step
-    from tfopt.execution import execute
+    from tfopt.cli.arguments import one_step
+    from tfopt.cli.run import execute
 
     execute(context.obj, one_step(name, given), choice)
 

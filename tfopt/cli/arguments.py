@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfopt.cli.options import StepArguments
 from tfopt.config.load import load_recipe, parse_data, parse_recipe, recipe_to_plain
 from tfopt.config.schema import Data, MetricName, Recipe
 from tfopt.errors import InputError
-from tfopt.options import StepArguments
 
 
 def recipe_from(path: Path | None, overrides: Sequence[str] | None) -> Recipe:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tfopt.arguments import (
+from tfopt.cli.arguments import (
     data_section,
     data_settings,
     one_step,
@@ -14,8 +14,8 @@ from tfopt.arguments import (
     safe_name,
     typed,
 )
+from tfopt.cli.options import StepArguments
 from tfopt.errors import InputError, RecipeError
-from tfopt.options import StepArguments
 
 RECIPE = """
 name: whole

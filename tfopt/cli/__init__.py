@@ -1,0 +1,1 @@
+"""The command line; nothing here imports TensorFlow before a command needs it."""
