@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.distributed import StrategyKind
-from tfopt.distributed.alike import require_alike
-from tfopt.distributed.base import STRATEGIES, agreed, is_chief, open_strategy
+from tfopt.distributed.base import STRATEGIES, agreed, is_chief, open_strategy, require_alike
 from tfopt.distributed.environment import Place
 from tfopt.distributed.single import Single
 from tfopt.errors import DataError, ExitCode, InputError, RankFailed, VerificationError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from tfopt.distributed.lost_peers import named_loss
+from tfopt.distributed.lost_peers import named_loss, reason_of
 from tfopt.errors import PeersLost
 
 
@@ -19,3 +19,23 @@ def test_a_failed_collective_is_a_lost_peer() -> None:
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError), named_loss("waiting"):
         raise tf.errors.InvalidArgumentError(None, None, "shapes differ")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "{{function_node f}} disk; No space left on device [Op:Flush] name: ",
+            "disk; No space left on device",
+        ),
+        (
+            "Graph execution error:\n\nDetected at node X\n\nReceived a label value of 9.",
+            "Received a label value of 9",
+        ),
+        ("", "UnknownError"),
+        (None, "UnknownError"),
+        ("x" * 5000, "x" * 300),
+    ],
+)
+def test_reason(message: str | None, reason: str) -> None:
+    assert reason_of(tf.errors.UnknownError(None, None, message)) == reason

@@ -15,9 +15,9 @@ from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.provenance import carry
 from tfopt.bridge.to_keras3.convert import to_keras3
 from tfopt.compression.layers.quantized import RangeLayer
+from tfopt.compression.saved_objects import STEP_OBJECTS
 from tfopt.keras2.core import Model, SafeModeScope
 from tfopt.keras2.core import keras as keras2
-from tfopt.pipeline.stages import STEP_OBJECTS
 
 
 class EmulatedModel(keras3.layers.Layer):

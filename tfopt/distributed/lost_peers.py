@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
 
-from tfopt.distributed.reason import reason_of
 from tfopt.errors import PeersLost
 
 LOST = (
@@ -19,6 +19,8 @@ LOST = (
     tf.errors.DeadlineExceededError,
 )
 """What TensorFlow raises when a collective fails; the text tells how, and differs by transport."""
+_NOISE = re.compile(r"\{\{[^}]*\}\}\s*|\s*\[Op:[^\]]*\].*|^Graph execution error:\s*", re.DOTALL)
+_LONGEST = 300
 
 
 @contextmanager
@@ -48,3 +50,18 @@ def reason(error: tf.errors.OpError) -> str:
         'Horovod has been shut down.'
     """
     return reason_of(error).partition(". ")[0] + "."
+
+
+def reason_of(error: tf.errors.OpError) -> str:
+    """Return the first telling line of TensorFlow's message, without node names.
+
+    Example:
+        >>> reason_of(tf.errors.UnknownError(None, None, "{{node a}} No space left [Op:F]"))
+        'No space left'
+    """
+    for line in str(error.message or "").splitlines():
+        text = _NOISE.sub("", line).strip().rstrip(".")
+        is_trace = text.startswith(("Detected at node", "File ", "Traceback", "[[", "("))
+        if text and not is_trace:
+            return text[:_LONGEST]
+    return type(error).__name__

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import socket
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,15 @@ import tensorflow as tf
 from tfopt.config.load import recipe_sha256, settings_sha256
 from tfopt.config.schema import PlateauRate, Recipe
 from tfopt.data.load import DataBundle
-from tfopt.distributed.base import Strategy, is_chief
+from tfopt.distributed.base import Strategy, agreed, is_chief
 from tfopt.distributed.versions import SAME_VERSIONS, require_equal, versions_here
-from tfopt.errors import RecipeError
+from tfopt.errors import RecipeError, StorageError
 from tfopt.pipeline.run_directory import RunDir, held_run_dir, open_run_dir
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.process_log import log_into
+from tfopt.storage import write_whole
+
+_TOKEN = ".seen-by-all"
 
 _KEY_ROWS = 256
 _PATIENCE_SECONDS, _LOST_CHIEF_SECONDS = 0.1, 20.0
@@ -129,3 +134,27 @@ def keep_log(folder: Path, strategy: Strategy) -> None:
         log_into(folder / f"rank-{strategy.rank}.log")
     elif strategy.journey.output is None:  # once; ranks have other numbers later
         log_into(folder / f"{platform.node()}-{os.getpid()}.log")
+
+
+def require_shared(strategy: Strategy, folder: Path) -> None:
+    """Raise unless every process finds in the folder what the chief has written there.
+
+    Raises:
+        StorageError: Naming the host that does not.
+        RankFailed: If another process does not.
+    """
+    token = strategy.from_chief(uuid.uuid4().hex)
+    path = folder / f"{_TOKEN}-{token}"  # a new name, which no file system remembers as missing
+    with agreed(strategy):
+        if is_chief(strategy):
+            write_whole(path, token.encode())
+    with agreed(strategy):
+        if not path.is_file():
+            raise StorageError(
+                f"Host {socket.gethostname()} does not see the run folder {folder.absolute()} of "
+                "the chief's host. An elastic run needs one that all hosts share, since another "
+                "host goes on from it: give -o a folder on a network file system."
+            )
+    with agreed(strategy):
+        if is_chief(strategy):
+            path.unlink(missing_ok=True)

@@ -38,11 +38,11 @@ from tfopt.pipeline.consistency import (
     require_elastic,
     require_one_recipe,
     require_one_start,
+    require_shared,
     run_folder,
 )
 from tfopt.pipeline.exports import baseline_file, export_all
 from tfopt.pipeline.run_directory import RunDir, check_run_dir
-from tfopt.pipeline.shared_folder import require_shared
 from tfopt.pipeline.stages import Run, make_pass, model_sha256, step_stage, train_stage
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.html.page import render_report

@@ -17,9 +17,8 @@ import tensorflow as tf
 from tfopt import __version__
 from tfopt.bridge.provenance import conversion_of, was_converted
 from tfopt.compression.base import CompressionPass, Measurement, StepContext
-from tfopt.compression.pruning.magnitude import CUSTOM_OBJECTS as PRUNE_OBJECTS
 from tfopt.compression.pruning.zero_constraint import held, require_trainable
-from tfopt.compression.quantization.qat import CUSTOM_OBJECTS as QUANTIZE_OBJECTS
+from tfopt.compression.saved_objects import STEP_OBJECTS
 from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
@@ -47,9 +46,6 @@ from tfopt.training.task import Task
 from tfopt.training.throughput import spread_evidence
 from tfopt.training.transfer.fine_tune import fit_transfer
 from tfopt.training.transfer.masked_language import with_hidden_tokens
-
-STEP_OBJECTS: Mapping[str, Any] = {**PRUNE_OBJECTS, **QUANTIZE_OBJECTS}
-"""Classes that a model in the middle of a step is saved with."""
 
 _CALIBRATION_BATCH = 64
 _MODEL, _ROWS, _RESULT, _CHECKPOINT = "model.keras", "rows.npy", "stage.json", "checkpoint.npz"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfopt.config.schema import PlateauRate
-from tfopt.distributed.alike import require_alike
+from tfopt.distributed.base import require_alike
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.errors import StorageError, TrainingError
 from tfopt.keras2.core import keras

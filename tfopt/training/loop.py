@@ -15,8 +15,7 @@ from tfopt.data.epochs import EpochPlan
 from tfopt.data.sharding import Share
 from tfopt.data.split import Split
 from tfopt.distributed.base import Strategy, agreed
-from tfopt.distributed.lost_peers import LOST, reason
-from tfopt.distributed.reason import reason_of
+from tfopt.distributed.lost_peers import LOST, reason, reason_of
 from tfopt.distributed.single import Single
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.keras2.core import Model, keras

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfopt.distributed.reason import reason_of
+from tfopt.distributed.lost_peers import reason_of
 from tfopt.errors import StorageError
 
 

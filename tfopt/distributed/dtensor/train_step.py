@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.experimental import dtensor
 
 from tfopt.distributed.dtensor import sharding
-from tfopt.distributed.reason import reason_of
+from tfopt.distributed.lost_peers import reason_of
 from tfopt.errors import ModelError, VerificationError
 from tfopt.keras2.core import keras
 

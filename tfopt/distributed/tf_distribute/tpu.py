@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfopt.config.distributed import Strategy as Settings
 from tfopt.distributed.environment import Place
-from tfopt.distributed.reason import reason_of
+from tfopt.distributed.lost_peers import reason_of
 from tfopt.distributed.tf_distribute.cluster import first_absent
 from tfopt.distributed.tf_distribute.strategy import Distributed
 from tfopt.errors import BackendMissing
