@@ -89,15 +89,17 @@ class DistributedOptimizer:
             custom_objects: The user's own classes, by name.
         """
         settings = dict(config)
+        saved = dict(settings.pop("optimizer"))
         if settings.pop("keras") == 3:  # the version
             from tfopt.bridge.keras3 import keras as keras3
 
-            module = keras3.saving
+            deserialize = keras3.saving.deserialize_keras_object
+        elif str(saved["module"]).startswith("keras."):
+            # While an .h5 file is read, tf_keras.saving does not know "SGD".
+            deserialize = keras.optimizers.deserialize
         else:
-            module = keras.saving
-        plain = module.deserialize_keras_object(
-            settings.pop("optimizer"), custom_objects=custom_objects
-        )
+            deserialize = keras.saving.deserialize_keras_object
+        plain = deserialize(saved, custom_objects=custom_objects)
         steps = settings.pop("accumulate_steps")
         return _distribute(plain, Reduction(**settings), steps)
 
