@@ -30,8 +30,9 @@ from tfopt.distributed.environment import find_place
 from tfopt.distributed.single import Single
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
-from tfopt.pipeline.stages import make_pass, step_context, training_copy
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.compression_step import make_pass, step_context, training_copy
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.task import read_task
 from tfopt.training.transfer.fine_tune import fit_transfer
 

@@ -45,13 +45,14 @@ from tfopt.models.transformers.initialization import initialization_of
 from tfopt.models.transformers.likelihood import sequence_log_likelihood
 from tfopt.models.transformers.settings import Shape, Task, Text
 from tfopt.pipeline.exports import ExportJob, make_and_measure
-from tfopt.pipeline.stages import make_pass, step_context, target_text
 from tfopt.reporting.console import make_reporter
 from tfopt.reporting.text import metric_words
 from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
+from tfopt.training.compression_step import make_pass, step_context, target_text
+from tfopt.training.job import FitJob
 from tfopt.training.labelled import labelled_split, task_of
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.loop import fit
 from tfopt.training.task import read_task, require_inputs
 
 __all__ = [

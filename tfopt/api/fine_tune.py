@@ -16,8 +16,8 @@ from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, is_keras3
 from tfopt.reporting.console import make_reporter
+from tfopt.training.job import FitJob
 from tfopt.training.labelled import labelled_split
-from tfopt.training.loop import FitJob
 from tfopt.training.transfer.fine_tune import fit_transfer
 
 LARGEST_SEED = 2**31 - 1

@@ -23,7 +23,8 @@ from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.reporting.console import Reporter
 from tfopt.results import LayerDecision
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.token_checks import require_free_length
 
 _CHECK_ROWS = 32

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from tfopt import __version__
 from tfopt.bridge.provenance import conversion_of, was_converted
-from tfopt.compression.base import CompressionPass, Measurement, StepContext
+from tfopt.compression.base import Measurement
 from tfopt.compression.pruning.zero_constraint import held, require_trainable
 from tfopt.compression.saved_objects import STEP_OBJECTS
-from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
-from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
+from tfopt.config.schema import DistillStep, Fit, Recipe, Step, Train
 from tfopt.data.load import DataBundle
-from tfopt.data.split import Split
 from tfopt.distillation import measure
 from tfopt.distillation.step import make_lesson, mask_of, taught_by, teach
 from tfopt.distillation.student import Student
 from tfopt.distributed.base import Spread, Strategy, agreed, is_chief
 from tfopt.distributed.single import Single
 from tfopt.errors import ModelError
-from tfopt.keras2 import graph
-from tfopt.keras2.core import Model, keras
+from tfopt.keras2.core import Model
 from tfopt.models.load import load_model, save_model
 from tfopt.models.transformers.initialization import initialization_of
+from tfopt.pipeline.fingerprints import model_sha256
 from tfopt.pipeline.run_directory import RunDir, file_sha256
-from tfopt.registry import resolve
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.compression_step import (
+    make_pass,
+    step_context,
+    target_text,
+    training_copy,
+)
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.predict import row_scores
 from tfopt.training.task import Task
 from tfopt.training.throughput import spread_evidence
@@ -232,20 +234,6 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
     return _stage(run, step.name, key, make, epochs=settings.epochs, target=target_text(step))
 
 
-def training_copy(
-    model: Model, strategy: Strategy, *, dtype: str | None = None
-) -> tuple[Model, Callable[[], None]]:
-    """Return a copy that a strategy can train, and a function that brings its weights back.
-
-    Args:
-        model: A plain model, or one in the middle of a step.
-        strategy: The copy is made in its scope; all before and after it is not.
-        dtype: Policy of the copy; see ``graph.twin``.
-    """
-    with strategy.scope(), keras.utils.custom_object_scope(dict(STEP_OBJECTS)):
-        return graph.twin(model, dtype=dtype)
-
-
 def _nothing() -> None:
     """Bring nothing back: the model itself was trained."""
 
@@ -283,60 +271,6 @@ def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
 
     target = target_text(Step(distill=settings))
     return _stage(run, "distill", key, make, epochs=settings.epochs, target=target)
-
-
-def make_pass(step: Step) -> CompressionPass:
-    """Return the compression pass of a step."""
-    made: CompressionPass = resolve(PASSES, "step", step.name)(step.settings)
-    return made
-
-
-def target_text(step: Step) -> str:
-    """Return what a step aims at, in a few words."""
-    if step.distill is not None:
-        student = step.distill.student
-        return f"student {student.builder or student.path}" if student else "a student like it"
-    if step.prune is not None:
-        share = 0.5 if step.prune.pattern == "2:4" else step.prune.sparsity
-        return f"{share:.0%} zeros" + (" (2:4)" if step.prune.pattern == "2:4" else "")
-    if step.cluster is not None:
-        return f"{step.cluster.clusters} values a kernel"
-    return "8-bit ranges"
-
-
-def step_context(split: Split, settings: Fit, *, batch_size: int, seed: int) -> StepContext:
-    """Return the steps that will run, and the calibration batches of a step."""
-    count = settings.calibration_examples if isinstance(settings, QuantizeStep) else 0
-
-    def calibration() -> Iterator[Any]:
-        inputs = split.sample_inputs(count, seed=seed)
-        rows = len(tf.nest.flatten(inputs)[0])
-        for start in range(0, rows, _CALIBRATION_BATCH):
-            part = slice(start, start + _CALIBRATION_BATCH)
-            yield tf.nest.map_structure(lambda array, part=part: array[part], inputs)
-
-    return StepContext(
-        total_steps=settings.epochs * split.steps_per_epoch(batch_size),
-        calibration=calibration,
-    )
-
-
-def model_sha256(model: Model) -> str:
-    """Return a hash of a model's layers and weights, as 64 hexadecimal digits.
-
-    Names do not count: tf_keras numbers them through a whole process. Nor does code in a
-    config, such as a Lambda's: its address or bytes differ from process to process.
-    """
-    digest = hashlib.sha256()
-    for layer in model._flatten_layers(include_self=False):
-        is_opaque = isinstance(layer, keras.Model | keras.layers.Lambda)
-        config = {} if is_opaque else layer.get_config()
-        config.pop("name", None)
-        text = json.dumps([type(layer).__name__, config], default=lambda value: str(type(value)))
-        digest.update(text.encode())
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def load_step_model(path: Path, custom_objects: Mapping[str, Any]) -> Model:
