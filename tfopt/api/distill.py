@@ -31,7 +31,7 @@ _LARGEST_SEED = 2**31 - 1
 _MEASURED_ROWS = 2000
 
 
-def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
+def distill(
     student: Any,
     teacher: Any,
     train: Any,

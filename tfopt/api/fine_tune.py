@@ -23,7 +23,7 @@ from tfopt.training.transfer.fine_tune import fit_transfer
 LARGEST_SEED = 2**31 - 1
 
 
-def fine_tune(  # noqa: PLR0913  # keyword-only options, each with its own default
+def fine_tune(
     model: Any,
     train: Any,
     *,
