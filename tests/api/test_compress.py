@@ -99,6 +99,22 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "rate": (
         lambda m, x, y: tfopt.quantize(m, (x, y), learning_rate=0), RecipeError, "peak: must be gr",
     ),
+    "optimizer": (
+        lambda m, x, y: tfopt.prune(m, (x, y), optimizer="sdg"), RecipeError, "Did you mean 'sgd'",
+    ),
+    "temperature alone": (
+        lambda m, x, y: tfopt.prune(m, (x, y), temperature=2), InputError, "temperature: only a t",
+    ),
+    "no epoch to teach": (
+        lambda m, x, y: tfopt.cluster(m, (x, y), teacher=m, epochs=0), InputError, "epochs is 0",
+    ),
+    "alpha": (
+        lambda m, x, y: tfopt.quantize(m, (x, y), teacher=m, alpha=2), RecipeError, "alpha: must",
+    ),
+    "teacher": (lambda m, x, y: tfopt.prune(m, (x, y), teacher=7), InputError, "Received: int"),
+    "strategy": (
+        lambda m, x, y: tfopt.prune(m, (x, y), strategy="horovd"), InputError, "mean 'horovod'",
+    ),
     "no layer": (
         lambda m, x, y: tfopt.prune(m, (x, y), layers={"zz": 0.5}), InputError, "matches no layer",
     ),
@@ -332,3 +348,22 @@ def test_progress_is_shown_only_if_asked_for(
     assert capfd.readouterr() == ("", "")
     tfopt.cluster(model, train, verbose=True)
     assert "cluster: epoch 1/1" in capfd.readouterr().err
+
+
+def test_an_optimizer_with_settings(model: Model, train: Rows) -> None:
+    few = train[0][:64], train[1][:64]
+    options: dict[str, Any] = {"epochs": 1, "learning_rate": 0.05, "batch_size": 16}
+    plain = tfopt.prune(model, few, optimizer="sgd", **options)
+    moved = tfopt.prune(model, few, optimizer={"name": "sgd", "momentum": 0.9}, **options)
+    assert not np.array_equal(plain.get_weights()[0], moved.get_weights()[0])
+
+
+def test_a_teacher_that_has_no_say_changes_nothing(model: Model, train: Rows) -> None:
+    few = train[0][:64], train[1][:64]
+    options: dict[str, Any] = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.05}
+    alone = tfopt.prune(model, few, **options)
+    silent = tfopt.prune(model, few, teacher=functional3(), alpha=1.0, **options)
+    taught = tfopt.prune(model, few, teacher=functional3(), **options)
+    for one, other in zip(alone.get_weights(), silent.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(alone.get_weights()[0] - taught.get_weights()[0]).max() > 1e-4

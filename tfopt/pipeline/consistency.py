@@ -7,7 +7,7 @@ import platform
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +52,9 @@ def require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:
     Raises:
         InputError: Naming what differs, and where.
     """
-    if strategy.size > 1:
-        rank = _who_fails(strategy)
-        require_equal(strategy.gather, versions_here(), SAME_VERSIONS, rank=rank)
-        facts = {"recipe": recipe_sha256(recipe)}
-        advice = "All processes of a run need the same file."
-        require_equal(strategy.gather, facts, advice, rank=rank)
+    require_same(strategy, versions_here(), SAME_VERSIONS)
+    facts = {"recipe": recipe_sha256(recipe)}
+    require_same(strategy, facts, "All processes of a run need the same file.")
 
 
 def require_one_start(strategy: Strategy, *, data: str, model: str) -> None:
@@ -71,9 +68,22 @@ def require_one_start(strategy: Strategy, *, data: str, model: str) -> None:
     Raises:
         InputError: Naming what differs, and where.
     """
+    facts = {"training data": data, "untrained model": model}
+    require_same(strategy, facts, "All processes of a run need the same.")
+
+
+def require_same(strategy: Strategy, facts: Mapping[str, str], advice: str) -> None:
+    """Raise unless all processes have the same facts.
+
+    Args:
+        strategy: What connects them.
+        facts: What is compared, by name.
+        advice: What to do, for the message.
+
+    Raises:
+        InputError: Naming what differs, and where.
+    """
     if strategy.size > 1:
-        facts = {"training data": data, "untrained model": model}
-        advice = "All processes of a run need the same."
         require_equal(strategy.gather, facts, advice, rank=_who_fails(strategy))
 
 

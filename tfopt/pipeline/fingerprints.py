@@ -11,9 +11,12 @@ import tensorflow as tf
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import Recipe
 from tfopt.data.load import DataBundle
+from tfopt.data.split import Split
+from tfopt.data.stream import read
 from tfopt.keras2.core import Model, keras
 
 _KEY_ROWS = 256
+_READ_ROWS = 1024
 
 
 def model_sha256(model: Model) -> str:
@@ -46,4 +49,20 @@ def data_key(recipe: Recipe, data: DataBundle) -> str:
             digest.update(np.ascontiguousarray(array).tobytes())
         if split.class_numbers is not None:
             digest.update(np.ascontiguousarray(split.class_numbers).tobytes())
+    return digest.hexdigest()
+
+
+def rows_sha256(split: Split) -> str:
+    """Return a hash of all rows of a split, in order: inputs, labels and weights.
+
+    Args:
+        split: A split whose readings are alike.
+
+    Raises:
+        DataError: If the rows cannot be read.
+    """
+    digest = hashlib.sha256(str(split.examples).encode())
+    for batch in read(split.batches(_READ_ROWS), "training data"):
+        for array in tf.nest.flatten(batch):
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,13 +1,14 @@
-"""The parts of one compression step: its pass, what the pass needs, the copy that is trained."""
+"""Run one compression step: wrap the model, train it under any strategy, unwrap, measure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
-from tfopt.compression.base import CompressionPass, StepContext
+from tfopt.compression.base import CompressionPass, Measurement, StepContext
 from tfopt.compression.saved_objects import STEP_OBJECTS
 from tfopt.config.components import PASSES
 from tfopt.config.schema import Fit, QuantizeStep, Step
@@ -16,8 +17,74 @@ from tfopt.distributed.base import Strategy
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.registry import resolve
+from tfopt.reporting.console import Reporter
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 
 _CALIBRATION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a training step made.
+
+    Attributes:
+        model: The finished model.
+        measured: What was measured on it, or None.
+        history: Log name to one number an epoch.
+    """
+
+    model: Model
+    measured: Measurement | None
+    history: Mapping[str, list[float]]
+
+
+def compress(
+    compression: CompressionPass,
+    context: StepContext,
+    job: FitJob,
+    reporter: Reporter,
+    *,
+    beside_teacher: Callable[[Model], Model] | None = None,
+) -> TrainedModel:
+    """Run one compression step on ``job.model``, which is not changed.
+
+    Args:
+        compression: The pass of the step.
+        context: What the pass needs to know.
+        job: How to train. Its model is the one to compress; its callbacks and its target are
+            those of the pass.
+        reporter: Shows every epoch.
+        beside_teacher: Returns the model that is trained in place of a student, such as a
+            distiller around it; None trains on the labels alone.
+
+    Raises:
+        InputError: If the settings do not fit the model.
+        VerificationError: If the result is not what the settings promised.
+        TfoptError: As ``fit``.
+    """
+    wrapped = compression.wrap(job.model, context)
+    student, bring_back = wrapped, _nothing
+    if job.strategy.copies:
+        student, bring_back = training_copy(wrapped, job.strategy)
+    trained = student
+    if beside_teacher is not None and job.settings.epochs:
+        with job.strategy.scope():
+            trained = beside_teacher(student)
+    own = replace(
+        job,
+        model=trained,
+        callbacks=compression.callbacks(),
+        at_target=lambda _: compression.at_target(student),
+    )
+    history = fit(own, reporter)
+    bring_back()
+    finished = compression.unwrap(wrapped)
+    return TrainedModel(finished, compression.measure(job.model, finished, context), history)
+
+
+def _nothing() -> None:
+    """Bring nothing back: the model itself was trained."""
 
 
 def make_pass(step: Step) -> CompressionPass:
