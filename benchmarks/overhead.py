@@ -32,7 +32,8 @@ with quiet_tensorflow():
     from tfopt.keras2.core import Model, keras
     from tfopt.models.build import build_model
     from tfopt.reporting.console import make_reporter
-    from tfopt.training.loop import FitJob, fit
+    from tfopt.training.job import FitJob
+    from tfopt.training.loop import fit
     from tfopt.training.optimizers import make_optimizer
     from tfopt.training.task import Task, read_task
 

@@ -7,74 +7,48 @@ loads what it needs when it is first used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-__version__ = "0.1.0"
+from tfopt.version import __version__
 
-if TYPE_CHECKING:
-    from tfopt import callbacks as callbacks
-    from tfopt.api.compress import Distiller as Distiller
-    from tfopt.api.compress import DistributedGradientTape as DistributedGradientTape
-    from tfopt.api.compress import DistributedOptimizer as DistributedOptimizer
-    from tfopt.api.compress import Elastic as Elastic
-    from tfopt.api.compress import ElasticResult as ElasticResult
-    from tfopt.api.compress import cache_teacher as cache_teacher
-    from tfopt.api.compress import cluster as cluster
-    from tfopt.api.compress import conversion_of as conversion_of
-    from tfopt.api.compress import distill as distill
-    from tfopt.api.compress import export_litert as export_litert
-    from tfopt.api.compress import fine_tune as fine_tune
-    from tfopt.api.compress import fit_elastic as fit_elastic
-    from tfopt.api.compress import initialization_of as initialization_of
-    from tfopt.api.compress import load as load
-    from tfopt.api.compress import load_transformer as load_transformer
-    from tfopt.api.compress import prune as prune
-    from tfopt.api.compress import quantize as quantize
-    from tfopt.api.compress import save as save
-    from tfopt.api.compress import sequence_log_likelihood as sequence_log_likelihood
-    from tfopt.api.compress import strip as strip
-    from tfopt.api.compress import to_keras3 as to_keras3
-    from tfopt.api.compress import to_tf_keras as to_tf_keras
-    from tfopt.api.compress import tokenize as tokenize
+_PUBLIC: Mapping[str, str] = {
+    "Distiller": "tfopt.distillation.distiller",
+    "DistributedGradientTape": "tfopt.distributed.horovod.tape",
+    "DistributedOptimizer": "tfopt.distributed.horovod.optimizer",
+    "Elastic": "tfopt.distributed.elastic.settings",
+    "ElasticResult": "tfopt.distributed.elastic.settings",
+    "cache_teacher": "tfopt.distillation.cache",
+    "callbacks": "tfopt.callbacks",
+    "cluster": "tfopt.api.compress",
+    "conversion_of": "tfopt.bridge.provenance",
+    "distill": "tfopt.api.distill",
+    "export_litert": "tfopt.api.export",
+    "fine_tune": "tfopt.api.fine_tune",
+    "fit_elastic": "tfopt.distributed.elastic.fit",
+    "initialization_of": "tfopt.models.transformers.initialization",
+    "load": "tfopt.api.models",
+    "load_transformer": "tfopt.api.models",
+    "prune": "tfopt.api.compress",
+    "quantize": "tfopt.api.compress",
+    "save": "tfopt.api.models",
+    "sequence_log_likelihood": "tfopt.models.transformers.likelihood",
+    "strip": "tfopt.api.models",
+    "to_keras3": "tfopt.bridge.to_keras3.convert",
+    "to_tf_keras": "tfopt.bridge.to_tf_keras.convert",
+    "tokenize": "tfopt.data.text.load",
+}
+"""Each public name and its module; ``__init__.pyi`` says the same to type checkers."""
 
-_FUNCTIONS = (
-    "Distiller",
-    "DistributedGradientTape",
-    "DistributedOptimizer",
-    "Elastic",
-    "ElasticResult",
-    "cache_teacher",
-    "cluster",
-    "conversion_of",
-    "distill",
-    "export_litert",
-    "fine_tune",
-    "fit_elastic",
-    "initialization_of",
-    "load",
-    "load_transformer",
-    "prune",
-    "quantize",
-    "save",
-    "sequence_log_likelihood",
-    "strip",
-    "to_keras3",
-    "to_tf_keras",
-    "tokenize",
-)
-
-_MODULES = ("callbacks",)
-
-__all__ = ["__version__", *_FUNCTIONS, *_MODULES]
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module("tfopt.api.compress"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"tfopt.{name}")
-    raise AttributeError(f"module 'tfopt' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfopt' has no attribute {name!r}")
+    module = importlib.import_module(_PUBLIC[name])
+    return module if module.__name__ == f"tfopt.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FUNCTIONS, *_MODULES])
+    return sorted({*globals(), *_PUBLIC})

@@ -15,63 +15,13 @@ import tfopt
 from tfopt.compression.weight_statistics import model_kernels, unique_values, zero_fraction
 from tfopt.errors import (
     DataError,
-    GateMissed,
     InputError,
     ModelError,
     RecipeError,
-    StorageError,
 )
 from tfopt.keras2.core import Model, keras, require_model
 
 Rows = tuple[np.ndarray, np.ndarray]
-
-IMPORT = """
-import os, sys
-before = dict(os.environ), list(sys.path)
-import tfopt
-assert (dict(os.environ), sys.path) == before
-print(sorted({"tensorflow", "keras", "tf_keras", "yaml", "pydantic", "numpy"} & set(sys.modules)))
-print([name for name in tfopt.__all__ if name in dir(tfopt)] == tfopt.__all__)
-import tensorflow as tf
-first = tf.keras.Model.__module__
-tfopt.prune, tfopt.load
-print(first == tf.keras.Model.__module__, "TF_USE_LEGACY_KERAS" in os.environ)
-"""
-
-
-def test_importing_tfopt_changes_nothing_in_the_process() -> None:
-    environment = {"PATH": "/usr/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert done.stdout.splitlines() == ["[]", "True", "True False"], done.stderr
-
-
-def test_a_name_that_is_not_there() -> None:
-    with pytest.raises(AttributeError, match="module 'tfopt' has no attribute 'prun'"):
-        tfopt.prun  # noqa: B018  # type: ignore[attr-defined]
-
-
-@pytest.fixture(scope="module")
-def model(shelf: Path) -> Model:
-    return tfopt.load(shelf / "model.keras")
-
-
-@pytest.fixture(scope="module")
-def train(shelf: Path) -> Rows:
-    found = np.load(shelf / "rows.npz")
-    return found["x_train"], found["y_train"]
-
-
-@pytest.fixture(scope="module")
-def test(shelf: Path) -> Rows:
-    found = np.load(shelf / "rows.npz")
-    return found["x_test"], found["y_test"]
 
 
 def batched(rows: Rows) -> tf.data.Dataset:
@@ -110,13 +60,6 @@ def test_the_same_seed_gives_the_same_model(model: Model, train: Rows) -> None:
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
-def test_a_model_in_the_middle_is_saved_whole(model: Model, train: Rows, tmp_path: Path) -> None:
-    ready = tfopt.quantize(model, train, epochs=0)
-    tfopt.save(ready, tmp_path / "q.keras")
-    again = tfopt.load(tmp_path / "q.keras")
-    assert np.array_equal(again.predict(train[0], verbose=0), ready.predict(train[0], verbose=0))
-
-
 def test_labels_of_many_kinds(model: Model, train: Rows) -> None:
     images, labels = train
     kinds = [labels.astype(np.float32), labels[:, None], np.eye(10)[labels], labels.astype("uint8")]
@@ -130,33 +73,6 @@ def test_a_regression_on_whole_numbers() -> None:
     amounts = np.round(inputs[:, 0] * 10).astype(np.int64) + 40
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(1)])
     assert tfopt.prune(model, (inputs, amounts), sparsity=0.5, epochs=1).output_shape == (None, 1)
-
-
-def test_evaluation_may_lack_classes(model: Model, test: Rows, tmp_path: Path) -> None:
-    images, labels = test
-    artifact = tfopt.export_litert(
-        model,
-        tmp_path / "m.tflite",
-        precision="float32",
-        evaluation=(images[labels < 8], labels[labels < 8]),
-        max_drop=0.0,
-    )
-    assert artifact.drop == 0.0
-    assert artifact.metric is not None
-    assert 0.7 < artifact.metric <= 1.0
-
-
-def test_a_missed_gate_keeps_the_file(
-    model: Model, train: Rows, test: Rows, tmp_path: Path
-) -> None:
-    file = tmp_path / "m.tflite"
-    with pytest.raises(
-        GateMissed, match=r"is worse by .*; the gate allows -0.5000. The file is kept."
-    ):
-        tfopt.export_litert(
-            model, file, calibration=train[0], evaluation=batched(test), max_drop=-0.5
-        )
-    assert file.stat().st_size > 0
 
 
 MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
@@ -183,6 +99,22 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "rate": (
         lambda m, x, y: tfopt.quantize(m, (x, y), learning_rate=0), RecipeError, "peak: must be gr",
     ),
+    "optimizer": (
+        lambda m, x, y: tfopt.prune(m, (x, y), optimizer="sdg"), RecipeError, "Did you mean 'sgd'",
+    ),
+    "temperature alone": (
+        lambda m, x, y: tfopt.prune(m, (x, y), temperature=2), InputError, "temperature: only a t",
+    ),
+    "no epoch to teach": (
+        lambda m, x, y: tfopt.cluster(m, (x, y), teacher=m, epochs=0), InputError, "epochs is 0",
+    ),
+    "alpha": (
+        lambda m, x, y: tfopt.quantize(m, (x, y), teacher=m, alpha=2), RecipeError, "alpha: must",
+    ),
+    "teacher": (lambda m, x, y: tfopt.prune(m, (x, y), teacher=7), InputError, "Received: int"),
+    "strategy": (
+        lambda m, x, y: tfopt.prune(m, (x, y), strategy="horovd"), InputError, "mean 'horovod'",
+    ),
     "no layer": (
         lambda m, x, y: tfopt.prune(m, (x, y), layers={"zz": 0.5}), InputError, "matches no layer",
     ),
@@ -197,8 +129,6 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         InputError,
         "already emulates 8-bit arithmetic; start from the model",
     ),
-    "missing file": (lambda m, x, y: tfopt.load("nosuch.keras"), ModelError, "no model 'nosuch"),
-    "suffix": (lambda m, x, y: tfopt.save(m, "m.pb"), StorageError, ".keras or .h5"),
 }  # fmt: skip
 
 
@@ -207,39 +137,6 @@ def test_mistakes_are_named(name: str, model: Model, train: Rows) -> None:
     mistake, kind, message = MISTAKES[name]
     with pytest.raises(kind, match=message):
         mistake(model, *train)
-
-
-EXPORTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "precision": (
-        {"precision": "int4"},
-        RecipeError,
-        "tfopt.export_litert: 1 problem.*\n.*precision",
-    ),
-    "no calibration": ({}, DataError, "needs calibration rows"),
-    "gate without rows": ({"max_drop": 0.1}, InputError, r"max_drop needs evaluation=\(x, y\)"),
-}
-
-
-@pytest.mark.parametrize("name", EXPORTS)
-def test_exports_that_cannot_be(name: str, model: Model, tmp_path: Path) -> None:
-    given, kind, message = EXPORTS[name]
-    with pytest.raises(kind, match=message):
-        tfopt.export_litert(model, tmp_path / "m.tflite", **given)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_exports_whose_rows_cannot_be(
-    model: Model, train: Rows, test: Rows, tmp_path: Path
-) -> None:
-    file = tmp_path / "m.tflite"
-    with pytest.raises(DataError, match="max_drop needs a metric: evaluation"):
-        tfopt.export_litert(model, file, calibration=train[0], evaluation=test[0], max_drop=0.1)
-    with pytest.raises(DataError, match="The likely cause is a wrong scale"):
-        tfopt.export_litert(model, file, calibration=train[0] * 255, evaluation=test)
-    assert list(tmp_path.iterdir()) == []
-    file.touch()
-    with pytest.raises(StorageError, match="exists already"):
-        tfopt.export_litert(model, file, precision="float32")
 
 
 KERAS3 = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -451,3 +348,22 @@ def test_progress_is_shown_only_if_asked_for(
     assert capfd.readouterr() == ("", "")
     tfopt.cluster(model, train, verbose=True)
     assert "cluster: epoch 1/1" in capfd.readouterr().err
+
+
+def test_an_optimizer_with_settings(model: Model, train: Rows) -> None:
+    few = train[0][:64], train[1][:64]
+    options: dict[str, Any] = {"epochs": 1, "learning_rate": 0.05, "batch_size": 16}
+    plain = tfopt.prune(model, few, optimizer="sgd", **options)
+    moved = tfopt.prune(model, few, optimizer={"name": "sgd", "momentum": 0.9}, **options)
+    assert not np.array_equal(plain.get_weights()[0], moved.get_weights()[0])
+
+
+def test_a_teacher_that_has_no_say_changes_nothing(model: Model, train: Rows) -> None:
+    few = train[0][:64], train[1][:64]
+    options: dict[str, Any] = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.05}
+    alone = tfopt.prune(model, few, **options)
+    silent = tfopt.prune(model, few, teacher=functional3(), alpha=1.0, **options)
+    taught = tfopt.prune(model, few, teacher=functional3(), **options)
+    for one, other in zip(alone.get_weights(), silent.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(alone.get_weights()[0] - taught.get_weights()[0]).max() > 1e-4

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tfopt import __version__
 from tfopt.cli import main
 from tfopt.errors import Interrupted
+from tfopt.version import __version__
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]

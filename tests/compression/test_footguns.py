@@ -150,7 +150,7 @@ def test_f7_two_of_four_holds_after_a_resumed_step(
 def test_f8_the_two_of_four_setting_is_saved(
     dense: Model, context_for: Context, tmp_path: Any, tfmot: Any
 ) -> None:
-    from tfopt.pipeline.stages import STEP_OBJECTS
+    from tfopt.compression.saved_objects import STEP_OBJECTS
 
     wrapped = Prune(PruneStep(pattern="2:4")).wrap(dense, context_for())
     wrapped.save(tmp_path / "wrapped.keras")
@@ -282,7 +282,7 @@ def test_f19_zeros_of_a_depthwise_kernel_are_kept(
 def test_f20_mask_and_quantizer_are_in_the_file(
     dense: Model, rows: np.ndarray, context_for: Context, tmp_path: Any
 ) -> None:
-    from tfopt.pipeline.stages import STEP_OBJECTS
+    from tfopt.compression.saved_objects import STEP_OBJECTS
 
     zeros = sparsify(dense, "hidden")
     wrapped = Quantize(QuantizeStep()).wrap(dense, context_for(rows))

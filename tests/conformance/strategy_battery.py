@@ -24,14 +24,15 @@ from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.schema import Augment, Step, Train
 from tfopt.data.arrays import ArraySplit
 from tfopt.distillation.cached_dataset import cached_rows
-from tfopt.distillation.step import taught_by
+from tfopt.distillation.step import beside_teacher
 from tfopt.distributed.base import open_strategy
 from tfopt.distributed.environment import find_place
 from tfopt.distributed.single import Single
 from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
-from tfopt.pipeline.stages import make_pass, step_context, training_copy
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.compression_step import make_pass, step_context, training_copy
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.task import read_task
 from tfopt.training.transfer.fine_tune import fit_transfer
 
@@ -278,9 +279,9 @@ def run(case: Case, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray], 
     )
     if case.step is not None and settings.teacher is not None:
         with strategy.scope():
-            teacher = taught_by(
-                plain, trained, settings.teacher, total_steps=context.total_steps, mask=None
-            )
+            steps = context.total_steps
+            make = beside_teacher(plain, settings.teacher, total_steps=steps, mask=None)
+            teacher = make(trained)
         job = replace(job, model=teacher)
         if case.is_cached:
             with strategy.scope():

@@ -17,10 +17,10 @@ from tfopt.compression.base import CompressionPass, StepContext
 from tfopt.compression.clustering import Cluster
 from tfopt.compression.pruning.magnitude import Prune
 from tfopt.compression.quantization.qat import Quantize
+from tfopt.compression.saved_objects import STEP_OBJECTS
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep
 from tfopt.errors import ModelError
 from tfopt.keras2.core import Model, keras
-from tfopt.pipeline.stages import STEP_OBJECTS
 
 L = keras.layers
 ROWS, STEPS = 16, 4

@@ -14,7 +14,7 @@ from tfopt.config.schema import Recipe
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.text.batches import TokenSplit
 from tfopt.distillation.cached_dataset import rows_in_memory
-from tfopt.distillation.step import make_lesson, taught_by
+from tfopt.distillation.step import beside_teacher, make_lesson
 from tfopt.distillation.student import Student
 from tfopt.distillation.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError, InputError, ModelError, TfoptError
@@ -199,7 +199,9 @@ def test_padding_teaches_a_compressed_model_nothing() -> None:
     losses = []
     for padding in (0, 49):
         ids = np.array([[3, 4, *[padding] * 4]], np.int32)
-        lesson = taught_by(teacher, student, Teach(alpha=0), total_steps=1, mask="attention_mask")
+        make = beside_teacher(teacher, Teach(alpha=0), total_steps=1, mask="attention_mask")
+        assert make is not None
+        lesson = make(student)
         lesson.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         x = {"input_ids": ids, "attention_mask": mask}
         losses.append(lesson.evaluate(x, np.zeros((1, 6)), verbose=0, return_dict=True))

@@ -11,8 +11,8 @@ from tfopt.export.litert.convert import convert_litert
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.pipeline.size_estimate import forecast_size, imitate_step
-from tfopt.pipeline.stages import make_pass
 from tfopt.storage import gzip_bytes
+from tfopt.training.compression_step import make_pass
 
 
 @pytest.fixture

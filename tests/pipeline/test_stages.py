@@ -11,14 +11,14 @@ import pytest
 import tensorflow as tf
 
 from tfopt.config.load import parse_recipe
-from tfopt.config.schema import PruneStep, QuantizeStep, Step
+from tfopt.config.schema import PruneStep, Step
 from tfopt.data.arrays import ArraySplit
 from tfopt.data.load import DataBundle
 from tfopt.errors import InputError, StorageError
 from tfopt.keras2.core import Model, keras
 from tfopt.models.transformers.initialization import Initialization, remember_initialization
 from tfopt.pipeline.run_directory import open_run_dir
-from tfopt.pipeline.stages import Run, model_sha256, step_context, step_stage, train_stage
+from tfopt.pipeline.stages import Run, step_stage, train_stage
 from tfopt.results import to_json
 from tfopt.training.task import read_task
 
@@ -194,19 +194,6 @@ def test_a_model_that_no_file_gives_back_is_made_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.rows, second.rows)
 
 
-def test_the_hash_of_a_model_is_blind_to_names_and_addresses() -> None:
-    class Odd(keras.layers.Layer):
-        """A layer with code in its config."""
-
-        def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "code": lambda x: x}
-
-    assert model_sha256(model_of(Odd())) == model_sha256(model_of(Odd()))
-    renamed = model_of(keras.layers.ReLU(name="other"))
-    assert model_sha256(renamed) == model_sha256(model_of(keras.layers.ReLU(name="one")))
-    assert model_sha256(renamed) != model_sha256(model_of(keras.layers.ReLU(max_value=6)))
-
-
 def test_nothing_to_train_is_scored_all_the_same(tmp_path: Path) -> None:
     model = model_of()
     before = model.get_weights()
@@ -301,16 +288,3 @@ def _planted_key(run: Run, model: Model) -> str:
 
 def _stop(*_: Any, **__: Any) -> Path:
     raise InterruptedError
-
-
-def test_calibration_batches_cover_the_sample_once() -> None:
-    split = split_of(100)
-    context = step_context(
-        split, QuantizeStep(epochs=3, calibration_examples=70), batch_size=16, seed=2
-    )
-    assert context.total_steps == 3 * 7
-    batches = [np.asarray(batch) for batch in context.calibration()]
-    assert [len(batch) for batch in batches] == [64, 6]
-    rows = np.concatenate(batches)
-    assert len(np.unique(rows, axis=0)) == 70
-    np.testing.assert_array_equal(rows, np.concatenate(list(context.calibration())))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfopt.config.schema import Augment, Train
 from tfopt.data.arrays import ArraySplit
 from tfopt.keras2.core import Model, keras
-from tfopt.training.loop import FitJob
+from tfopt.training.job import FitJob
 from tfopt.training.task import read_task
 
 CLASSES = 3

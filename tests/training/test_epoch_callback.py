@@ -12,7 +12,8 @@ import pytest
 from tfopt.errors import TrainingError
 from tfopt.keras2.core import Model, keras
 from tfopt.training.epoch_callback import Keeper
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.optimizers import state_of
 
 MakeJob = Callable[..., FitJob]

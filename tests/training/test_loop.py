@@ -22,7 +22,8 @@ from tfopt.errors import ModelError, RecipeError, StorageError, TrainingError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import keras
 from tfopt.training.checkpoint import read_checkpoint
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 
 MakeJob = Callable[..., FitJob]
 

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tfopt.bridge.provenance import carry
-from tfopt.bridge.to_tf_keras.convert import to_tf_keras
-from tfopt.compression.keras3 import like_source
-from tfopt.compression.preserve import require_unwrapped
+from tfopt.api.run import NamedStep, Ready, Training, run_step
 from tfopt.compression.pruning.zero_constraint import require_trainable
-from tfopt.config.load import parse_section
-from tfopt.config.schema import Augment, DistillStep
-from tfopt.data.split import Split
-from tfopt.distillation import measure
+from tfopt.config.schema import DistillStep
 from tfopt.distillation.initialization import fresh
-from tfopt.distillation.step import Lesson, mask_of, teach
+from tfopt.distillation.run import distill as train_student
+from tfopt.distillation.step import Lesson, mask_of
 from tfopt.distillation.student import Student
-from tfopt.distillation.teachers import KerasTeacher, as_teacher
-from tfopt.errors import InputError
+from tfopt.distillation.teachers import KerasTeacher
+from tfopt.distributed.base import is_chief
 from tfopt.keras2 import graph
-from tfopt.keras2.core import Model, is_keras3
-from tfopt.reporting.console import make_reporter
-from tfopt.training.labelled import labelled_split
-from tfopt.training.loop import FitJob
+from tfopt.keras2.core import Model
 
-_LARGEST_SEED = 2**31 - 1
 _MEASURED_ROWS = 2000
 
 
-def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
+def distill(
     student: Any,
     teacher: Any,
     train: Any,
@@ -43,9 +34,11 @@ def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
     mask: str | None = None,
     cache: Literal["float32", "float16"] | None = None,
     folder: str | Path | None = None,
+    optimizer: str | Mapping[str, Any] = "adam",
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     seed: int = 0,
+    strategy: Any = "auto",
     verbose: bool = False,
 ) -> Any:
     """Return a copy of a student that has learned from a teacher.
@@ -65,10 +58,13 @@ def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
         mask: Name of the input that is 1 at real positions; ``attention_mask`` if there is one.
         cache: Run the teacher over the rows once and keep its outputs in this number format;
             None runs it on every batch.
-        folder: Where to keep them; None forgets them afterwards.
-        learning_rate: Peak of a cosine schedule for Adam.
-        batch_size: Examples in a step.
+        folder: Where to keep them; None forgets them afterwards. Of several processes the first
+            one keeps them.
+        optimizer: Name, or settings as in a recipe.
+        learning_rate: Peak of a cosine schedule.
+        batch_size: Examples in a step, of all replicas together.
         seed: Seed of the order of examples.
+        strategy: How training is spread; see ``prune``.
         verbose: Show progress on standard error.
 
     Returns:
@@ -79,75 +75,51 @@ def distill(  # noqa: PLR0913  # keyword-only options, each with its own default
         VerificationError: If the student did not move, the teacher did, or the two agree on up to
             2,000 of the rows no more than chance would have it.
     """
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise InputError(f"seed must be from 0 to {_LARGEST_SEED}. Received: {seed}.")
     given: dict[str, Any] = {
         "epochs": epochs,
         "alpha": alpha,
         "losses": [{"soft_targets": {"temperature": temperature}}],
-        "learning_rate": {"schedule": "cosine", "peak": learning_rate},
         "cache": {None: False, "float32": True}.get(cache, cache),
     }
-    settings = parse_section(DistillStep, given, origin="tfopt.distill")
-    twin = to_tf_keras(student)
-    lesson, split = _lesson(twin, teacher, train, settings)
-    lesson = replace(lesson, losses=losses, mask=mask or lesson.mask)
-    job = FitJob(
-        model=lesson.twin,
-        train=split,
-        validation=None,
-        settings=settings,
-        task=lesson.student.task,
+    how = Training(
+        optimizer=optimizer,
+        learning_rate=learning_rate,
         batch_size=batch_size,
-        augment=Augment(),
         seed=seed,
+        strategy=strategy,
+        verbose=verbose,
+        teacher=teacher,
     )
-    start = measure.start_of(lesson)
-    _teach(lesson, job, split, folder=folder, verbose=verbose)
-    measure.measure(
-        lesson, start, train=split, evaluation=split.take(_MEASURED_ROWS), augment=Augment()
-    )
-    finished = carry(twin, lesson.twin)
-    return like_source(twin, finished) if is_keras3(student) else finished
+    settings = how.settings("distill", DistillStep, given)
+
+    def run(ready: Ready) -> Model:
+        kept = folder if is_chief(ready.job.strategy) else None
+        with tempfile.TemporaryDirectory() as temporary:
+            made = train_student(
+                lambda: _lesson(ready, settings, losses=losses, mask=mask),
+                ready.job,
+                ready.split.take(_MEASURED_ROWS),
+                ready.reporter,
+                train=ready.split,
+                cache=Path(kept or temporary),
+            )
+        return made.model
+
+    return run_step(NamedStep("distill", settings), student, train, how, run)
 
 
-def _lesson(
-    student: Model, teacher: Any, train: Any, settings: DistillStep
-) -> tuple[Lesson, Split]:
-    require_unwrapped(student, step="distill")
-    require_trainable(student)
-    split, task = labelled_split(student, train)
-    given = teacher if isinstance(teacher, list | tuple) else [teacher]
-    teachers = [as_teacher(one) for one in given]
-    models = [one.model for one in teachers if isinstance(one, KerasTeacher)]
-    copy = graph.copy(student)
-    lesson = Lesson(
+def _lesson(ready: Ready, settings: DistillStep, *, losses: Any, mask: str | None) -> Lesson:
+    require_trainable(ready.job.model)
+    models = [one.model for one in ready.teachers if isinstance(one, KerasTeacher)]
+    copy = graph.copy(ready.job.model)
+    return Lesson(
         settings=settings,
-        student=Student(copy, task, is_born_again=False),
+        student=Student(copy, ready.job.task, is_born_again=False),
         incoming=max(models, key=lambda model: model.count_params(), default=copy),
         twin=copy,
         bring_back=lambda: None,
-        teachers=teachers,
+        teachers=ready.teachers,
         decisions=fresh(copy),
-        mask=mask_of(split),
+        mask=mask or mask_of(ready.split),
+        losses=losses,
     )
-    return lesson, split
-
-
-def _teach(
-    lesson: Lesson, job: FitJob, split: Split, *, folder: str | Path | None, verbose: bool
-) -> None:
-    reporter = make_reporter(quiet=not verbose)
-    reporter.stage_started(
-        "distill",
-        number=1,
-        total=1,
-        epochs=job.settings.epochs,
-        steps_per_epoch=job.steps_per_epoch,
-        target=f"student {lesson.twin.name}",
-    )
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            teach(lesson, job, split, reporter, Path(folder or temporary))
-    finally:
-        reporter.close()

@@ -28,7 +28,7 @@ _SEED = 0
 _INTEGER_PRECISIONS = ("int8", "int8_io", "int16x8")
 
 
-def export_file(  # noqa: PLR0913  # keyword-only options, each with its own default
+def export_file(  # keyword-only options, each with its own default
     model_path: Path,
     path: Path,
     *,

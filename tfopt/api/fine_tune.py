@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tfopt.bridge.provenance import carry
-from tfopt.bridge.to_tf_keras.convert import to_tf_keras
-from tfopt.compression.keras3 import like_source
-from tfopt.compression.preserve import require_unwrapped
-from tfopt.compression.pruning.zero_constraint import require_trainable
-from tfopt.config.load import parse_section
-from tfopt.config.schema import Augment, Train
-from tfopt.errors import InputError
+from tfopt.api.run import NamedStep, Ready, Training, run_step
+from tfopt.config.schema import Train
 from tfopt.keras2 import graph
-from tfopt.keras2.core import Model, is_keras3
-from tfopt.reporting.console import make_reporter
-from tfopt.training.labelled import labelled_split
-from tfopt.training.loop import FitJob
-from tfopt.training.transfer.fine_tune import fit_transfer
-
-LARGEST_SEED = 2**31 - 1
+from tfopt.keras2.core import Model
+from tfopt.training.float_step import train_float
 
 
-def fine_tune(  # noqa: PLR0913  # keyword-only options, each with its own default
+def fine_tune(
     model: Any,
     train: Any,
     *,
@@ -35,9 +25,11 @@ def fine_tune(  # noqa: PLR0913  # keyword-only options, each with its own defau
     lora: int | Mapping[str, Any] | None = None,
     keep_pretrained: float | Mapping[str, Any] | None = None,
     epochs: int = 3,
+    optimizer: str | Mapping[str, Any] = "adam",
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     seed: int = 0,
+    strategy: Any = "auto",
     verbose: bool = False,
 ) -> Any:
     """Return a copy of a model fine-tuned from the weights it has; see ``Transfer``.
@@ -54,9 +46,11 @@ def fine_tune(  # noqa: PLR0913  # keyword-only options, each with its own defau
         lora: Rank of low-rank adapters, or the settings of ``Lora``.
         keep_pretrained: Strength of L2-SP, or the settings of ``KeepPretrained``.
         epochs: Epochs of training, ``>= 1``.
-        learning_rate: Peak of a cosine schedule for Adam.
-        batch_size: Examples in a step.
+        optimizer: Name, or settings as in a recipe.
+        learning_rate: Peak of a cosine schedule.
+        batch_size: Examples in a step, of all replicas together.
         seed: Seed of the order of examples and of adapters.
+        strategy: How training is spread; see ``prune``.
         verbose: Show progress on standard error.
 
     Returns:
@@ -78,61 +72,25 @@ def fine_tune(  # noqa: PLR0913  # keyword-only options, each with its own defau
         if keep_pretrained is None or isinstance(keep_pretrained, Mapping)
         else {"l2_sp": keep_pretrained},
     }
-    settings = parse_section(
-        Train,
-        {
-            "epochs": epochs,
-            "learning_rate": {"schedule": "cosine", "peak": learning_rate},
-            "transfer": {name: value for name, value in given.items() if value is not None},
-        },
-        origin="tfopt.fine_tune",
+    how = Training(
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        strategy=strategy,
+        verbose=verbose,
     )
-    twin = to_tf_keras(model)
-    require_unwrapped(twin, step="fine_tune")
-    require_trainable(twin)
-    finished = graph.copy(twin)
-    _train(finished, train, settings, batch_size=batch_size, seed=seed, verbose=verbose)
-    finished = carry(twin, finished)
-    return like_source(twin, finished) if is_keras3(model) else finished
+    transfer = {name: value for name, value in given.items() if value is not None}
+    settings = how.settings("fine_tune", Train, {"epochs": epochs, "transfer": transfer})
+
+    def run(ready: Ready) -> Model:
+        job = replace(ready.job, model=graph.copy(ready.job.model))
+        return train_float(job, ready.reporter, transfer=settings.transfer).model
+
+    return run_step(NamedStep("fine_tune", settings), model, train, how, run)
 
 
 def _unfreeze(given: int | Sequence[int] | Mapping[str, Any] | None) -> Any:
     if given is None or isinstance(given, Mapping):
         return given
     return {"every_epochs": given} if isinstance(given, int) else {"at_epochs": list(given)}
-
-
-def _train(
-    model: Model, train: Any, settings: Train, *, batch_size: int, seed: int, verbose: bool
-) -> None:
-    """Train a flat model in place; which of its layers are trainable stays as it is."""
-    if settings.transfer is None:
-        raise InputError("Nothing is asked for; set freeze, unfreeze, lora or another setting.")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"seed must be from 0 to {LARGEST_SEED}. Received: {seed}.")
-    split, task = labelled_split(model, train)
-    copied, bring_back = graph.twin(model)
-    job = FitJob(
-        model=copied,
-        train=split,
-        validation=None,
-        settings=settings,
-        task=task,
-        batch_size=batch_size,
-        augment=Augment(),
-        seed=seed,
-    )
-    reporter = make_reporter(quiet=not verbose)
-    reporter.stage_started(
-        "train",
-        number=1,
-        total=1,
-        epochs=settings.epochs,
-        steps_per_epoch=job.steps_per_epoch,
-        target="",
-    )
-    try:
-        fit_transfer(job, settings.transfer, reporter)
-    finally:
-        reporter.close()
-    bring_back()

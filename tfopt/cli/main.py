@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
-from tfopt import __version__
 from tfopt.cli.launch import PASS_ON, launch
 from tfopt.cli.options import (
     AlphaOption,
@@ -40,6 +39,7 @@ from tfopt.distributed.environment import rank_of, rank_words
 from tfopt.distributed.launch.exit_reports import report_end
 from tfopt.errors import ExitCode, TfoptError
 from tfopt.reporting.process_log import quiet_tensorflow, terminable
+from tfopt.version import __version__
 
 _DEBUG = "--debug"
 

@@ -23,7 +23,8 @@ from tfopt.keras2.core import Model, keras
 from tfopt.models.load import load_model
 from tfopt.reporting.console import Reporter
 from tfopt.results import LayerDecision
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.job import FitJob
+from tfopt.training.loop import fit
 from tfopt.training.token_checks import require_free_length
 
 _CHECK_ROWS = 32
@@ -195,19 +196,23 @@ def views_of(settings: DistillStep, augment: Augment) -> int:
     return 1 if augment == Augment() else settings.augment_views or DEFAULT_VIEWS
 
 
-def taught_by(
-    teacher: Model, student: Model, settings: Teach, *, total_steps: int, mask: str | None
-) -> Distiller:
-    """Return a distiller around a model in the middle of a compression step.
+def beside_teacher(
+    teacher: Any, settings: Teach | None, *, total_steps: int, mask: str | None
+) -> Callable[[Model], Distiller] | None:
+    """Return what makes a distiller of a model in the middle of a compression step.
 
     Args:
-        teacher: The trained float model.
-        student: The model that the step has wrapped.
-        settings: How much the teacher teaches.
+        teacher: What ``Distiller`` takes, such as the trained float model; or None.
+        settings: How much the teacher teaches; None: there is no teacher.
         total_steps: Training steps of the step, ``>= 1``.
         mask: Name of the input that is 1 at real positions, or None.
+
+    Returns:
+        A function from the student to a distiller around it; None without a teacher.
     """
-    return Distiller(
+    if teacher is None or settings is None:
+        return None
+    return lambda student: Distiller(
         student,
         teacher,
         losses=SoftTargets(schedule_of(settings.temperature, total_steps=total_steps)),

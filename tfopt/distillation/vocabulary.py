@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tfopt.distillation.teachers import KerasTeacher, Teacher
 from tfopt.errors import ModelError
-from tfopt.keras2.core import Model, is_graph, tables_of
+from tfopt.keras2.core import Model, is_graph
+from tfopt.keras2.embeddings import tables_of
 
 
 def require_same_vocabulary(student: Model, teacher: Model) -> None:

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
-from tfopt import __version__
 from tfopt.errors import InputError
+from tfopt.version import __version__
 
 PACKAGES = ("tensorflow", "tf_keras", "keras", "horovod", "numpy", "tensorflow-model-optimization")
 """What decides how a step is computed, or what ranks send each other."""

@@ -51,27 +51,6 @@ def nodes_of(model: Model) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
-def tables_of(model: Model) -> dict[str, list[Layer]]:
-    """Return the embeddings that look up each integer input, by the input's name.
-
-    An input goes straight into them, or through ``X_padded``, in which the encoders of
-    ``models.transformers`` repeat the first token of input ``X`` where it is padded.
-
-    Args:
-        model: A Functional or Sequential model.
-    """
-    inputs = {tensor._keras_history.layer.name for tensor in model.inputs}
-    found: dict[str, list[Layer]] = {}
-    for node in nodes_of(model):
-        if not isinstance(node.layer, keras.layers.Embedding):
-            continue
-        source = node.keras_inputs[0]._keras_history.layer.name
-        name = source if source in inputs else source.removesuffix("_padded")
-        if name in inputs:
-            found.setdefault(name, []).append(node.layer)
-    return found
-
-
 def is_graph(layer: Layer) -> bool:
     """Return whether a layer is a model whose layers can be seen."""
     return isinstance(layer, keras.Model) and getattr(layer, "_is_graph_network", False)

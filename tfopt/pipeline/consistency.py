@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-
-from tfopt.config.load import recipe_sha256, settings_sha256
+from tfopt.config.load import recipe_sha256
 from tfopt.config.schema import PlateauRate, Recipe
-from tfopt.data.load import DataBundle
 from tfopt.distributed.base import Strategy, agreed, is_chief
 from tfopt.distributed.versions import SAME_VERSIONS, require_equal, versions_here
 from tfopt.errors import RecipeError, StorageError
@@ -28,7 +23,6 @@ from tfopt.storage import write_whole
 
 _TOKEN = ".seen-by-all"
 
-_KEY_ROWS = 256
 _PATIENCE_SECONDS, _LOST_CHIEF_SECONDS = 0.1, 20.0
 
 
@@ -58,12 +52,9 @@ def require_one_recipe(strategy: Strategy, recipe: Recipe) -> None:
     Raises:
         InputError: Naming what differs, and where.
     """
-    if strategy.size > 1:
-        rank = _who_fails(strategy)
-        require_equal(strategy.gather, versions_here(), SAME_VERSIONS, rank=rank)
-        facts = {"recipe": recipe_sha256(recipe)}
-        advice = "All processes of a run need the same file."
-        require_equal(strategy.gather, facts, advice, rank=rank)
+    require_same(strategy, versions_here(), SAME_VERSIONS)
+    facts = {"recipe": recipe_sha256(recipe)}
+    require_same(strategy, facts, "All processes of a run need the same file.")
 
 
 def require_one_start(strategy: Strategy, *, data: str, model: str) -> None:
@@ -77,30 +68,28 @@ def require_one_start(strategy: Strategy, *, data: str, model: str) -> None:
     Raises:
         InputError: Naming what differs, and where.
     """
+    facts = {"training data": data, "untrained model": model}
+    require_same(strategy, facts, "All processes of a run need the same.")
+
+
+def require_same(strategy: Strategy, facts: Mapping[str, str], advice: str) -> None:
+    """Raise unless all processes have the same facts.
+
+    Args:
+        strategy: What connects them.
+        facts: What is compared, by name.
+        advice: What to do, for the message.
+
+    Raises:
+        InputError: Naming what differs, and where.
+    """
     if strategy.size > 1:
-        facts = {"training data": data, "untrained model": model}
-        advice = "All processes of a run need the same."
         require_equal(strategy.gather, facts, advice, rank=_who_fails(strategy))
 
 
 def _who_fails(strategy: Strategy) -> int | None:
     """Return this rank where only it is to fail by what it has otherwise; None: all fail."""
     return None if strategy.journey is None else strategy.rank
-
-
-def data_key(recipe: Recipe, data: DataBundle) -> str:
-    """Return a hash of the data section and of rows drawn from all over the data.
-
-    Data can change behind an unchanged recipe: a file, a folder, the user's function.
-    """
-    digest = hashlib.sha256(settings_sha256(recipe.data.model_dump(mode="json")).encode())
-    for split in (data.train, data.evaluation):
-        digest.update(str(split.examples).encode())
-        for array in tf.nest.flatten(split.sample_inputs(_KEY_ROWS, seed=0)):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        if split.class_numbers is not None:
-            digest.update(np.ascontiguousarray(split.class_numbers).tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

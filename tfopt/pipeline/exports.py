@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfopt import __version__
 from tfopt.config.load import settings_sha256
 from tfopt.config.schema import Export, LitertExport
 from tfopt.data.split import ArraySplit, Split
@@ -25,6 +24,7 @@ from tfopt.pipeline.stages import Run
 from tfopt.results import Artifact, Latency, artifact_from_dict, to_json
 from tfopt.storage import gzip_bytes, write_whole
 from tfopt.training.predict import EVALUATION_BATCH, predictor
+from tfopt.version import __version__
 
 _FOLDER = "export"
 

@@ -21,9 +21,9 @@ from tfopt.keras2.core import Model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline.runner import Prepared, prepare
 from tfopt.pipeline.size_estimate import SizeForecast, forecast_size, imitate_step
-from tfopt.pipeline.stages import make_pass, target_text
 from tfopt.reporting.console import print_decisions
 from tfopt.results import LayerDecision
+from tfopt.training.compression_step import make_pass, target_text
 from tfopt.training.transfer.layer_choice import decide
 
 _FLOAT_BYTES = 4

@@ -33,7 +33,6 @@ from tfopt.models.build import build_model
 from tfopt.models.load import save_model
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.pipeline.consistency import (
-    data_key,
     keep_log,
     require_elastic,
     require_one_recipe,
@@ -42,8 +41,9 @@ from tfopt.pipeline.consistency import (
     run_folder,
 )
 from tfopt.pipeline.exports import baseline_file, export_all
+from tfopt.pipeline.fingerprints import data_key, model_sha256
 from tfopt.pipeline.run_directory import RunDir, check_run_dir
-from tfopt.pipeline.stages import Run, make_pass, model_sha256, step_stage, train_stage
+from tfopt.pipeline.stages import Run, step_stage, train_stage
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.html.page import render_report
 from tfopt.reporting.verdict import meets_gate
@@ -57,6 +57,7 @@ from tfopt.results import (
     WeightHistogram,
     to_json,
 )
+from tfopt.training.compression_step import make_pass
 from tfopt.training.loop import require_validation
 from tfopt.training.task import Task, read_task, require_inputs
 from tfopt.training.transfer.layer_choice import decide

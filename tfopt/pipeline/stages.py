@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from tfopt import __version__
 from tfopt.bridge.provenance import conversion_of, was_converted
-from tfopt.compression.base import CompressionPass, Measurement, StepContext
-from tfopt.compression.pruning.zero_constraint import held, require_trainable
+from tfopt.compression.base import Measurement
 from tfopt.compression.saved_objects import STEP_OBJECTS
-from tfopt.config.components import PASSES
 from tfopt.config.load import settings_sha256
-from tfopt.config.schema import DistillStep, Fit, QuantizeStep, Recipe, Step, Train
+from tfopt.config.schema import DistillStep, Fit, Recipe, Step, Train
 from tfopt.data.load import DataBundle
-from tfopt.data.split import Split
-from tfopt.distillation import measure
-from tfopt.distillation.step import make_lesson, mask_of, taught_by, teach
+from tfopt.distillation.run import distill
+from tfopt.distillation.step import beside_teacher, make_lesson, mask_of
 from tfopt.distillation.student import Student
 from tfopt.distributed.base import Spread, Strategy, agreed, is_chief
 from tfopt.distributed.single import Single
 from tfopt.errors import ModelError
-from tfopt.keras2 import graph
-from tfopt.keras2.core import Model, keras
+from tfopt.keras2.core import Model
 from tfopt.models.load import load_model, save_model
 from tfopt.models.transformers.initialization import initialization_of
+from tfopt.pipeline.fingerprints import model_sha256
 from tfopt.pipeline.run_directory import RunDir, file_sha256
-from tfopt.registry import resolve
 from tfopt.reporting.console import Reporter
 from tfopt.reporting.text import spread_text
 from tfopt.results import StageResult, stage_from_dict, to_json
 from tfopt.storage import make_folder, named_errors, remove_folder, whole_file, write_whole
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.compression_step import (
+    TrainedModel,
+    compress,
+    make_pass,
+    step_context,
+    target_text,
+)
+from tfopt.training.float_step import train_float
+from tfopt.training.job import FitJob
 from tfopt.training.predict import row_scores
 from tfopt.training.task import Task
 from tfopt.training.throughput import spread_evidence
-from tfopt.training.transfer.fine_tune import fit_transfer
 from tfopt.training.transfer.masked_language import with_hidden_tokens
+from tfopt.version import __version__
 
 _CALIBRATION_BATCH = 64
 _MODEL, _ROWS, _RESULT, _CHECKPOINT = "model.keras", "rows.npy", "stage.json", "checkpoint.npz"
@@ -102,15 +103,6 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What a stage made: its model, what was measured on it, and the epoch logs."""
-
-    model: Model
-    measured: Measurement | None = None
-    history: Mapping[str, list[float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """A stage's model and result, with the row scores of the model."""
 
@@ -131,26 +123,19 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
     }
     epochs = settings.epochs if settings is not None else 0
 
-    def make(folder: Path) -> Made:
+    def make(folder: Path) -> TrainedModel:
         origin = _together(_conversion(model), _initialization(model))
         if settings is None or epochs == 0:
-            return Made(model, origin)
-        require_trainable(model)
-        dtype = settings.precision if settings.precision != "float32" else None
-        copied, bring_back = training_copy(model, run.strategy, dtype=dtype)
-        with held(copied) as kernels:
-            if kernels:
-                run.reporter.message(f"the zeros of {kernels} pruned kernels are kept")
-            job = replace(_job(run, copied, settings, folder), jit_compile=settings.jit_compile)
-            if settings.transfer is None:
-                history, measured = fit(job, run.reporter), None
-            else:
-                transfer = with_hidden_tokens(settings.transfer, run.recipe.data.text)
-                with run.strategy.scope():  # adapters are made in it
-                    trained = fit_transfer(job, transfer, run.reporter)
-                history, measured = trained.history, trained.measured
-        bring_back()
-        return Made(model, _together(origin, measured), history)
+            return TrainedModel(model, origin, {})
+        job = replace(_job(run, model, settings, folder), jit_compile=settings.jit_compile)
+        trained = train_float(
+            job,
+            run.reporter,
+            transfer=settings.transfer
+            and with_hidden_tokens(settings.transfer, run.recipe.data.text),
+            dtype=settings.precision if settings.precision != "float32" else None,
+        )
+        return replace(trained, measured=_together(origin, trained.measured))
 
     return _stage(run, "train", key, make, epochs=epochs)
 
@@ -202,52 +187,22 @@ def step_stage(run: Run, model: Model, step: Step) -> Outcome:
         run.data.train, settings, batch_size=run.recipe.data.batch_size, seed=run.recipe.seed
     )
 
-    def make(folder: Path) -> Made:
-        wrapped = compression.wrap(model, context)
-        trained, bring_back = wrapped, _nothing
-        if run.strategy.copies:
-            trained, bring_back = training_copy(wrapped, run.strategy)
-        job = replace(
-            _job(run, trained, settings, folder),
-            callbacks=compression.callbacks(),
-            at_target=compression.at_target,
+    def make(folder: Path) -> TrainedModel:
+        job = _job(run, model, settings, folder)
+        return compress(
+            compression,
+            context,
+            job,
+            run.reporter,
+            beside_teacher=beside_teacher(
+                run.float_model,
+                settings.teacher,
+                total_steps=context.total_steps,
+                mask=mask_of(run.data.train),
+            ),
         )
-        if settings.teacher is not None and settings.epochs and run.float_model is not None:
-            steps = context.total_steps
-            with run.strategy.scope():
-                taught = taught_by(
-                    run.float_model,
-                    trained,
-                    settings.teacher,
-                    total_steps=steps,
-                    mask=mask_of(run.data.train),
-                )
-            at_target = compression.at_target
-            job = replace(job, model=taught, at_target=lambda _: at_target(trained))
-        history = fit(job, run.reporter)
-        bring_back()
-        finished = compression.unwrap(wrapped)
-        return Made(finished, compression.measure(model, finished, context), history)
 
     return _stage(run, step.name, key, make, epochs=settings.epochs, target=target_text(step))
-
-
-def training_copy(
-    model: Model, strategy: Strategy, *, dtype: str | None = None
-) -> tuple[Model, Callable[[], None]]:
-    """Return a copy that a strategy can train, and a function that brings its weights back.
-
-    Args:
-        model: A plain model, or one in the middle of a step.
-        strategy: The copy is made in its scope; all before and after it is not.
-        dtype: Policy of the copy; see ``graph.twin``.
-    """
-    with strategy.scope(), keras.utils.custom_object_scope(dict(STEP_OBJECTS)):
-        return graph.twin(model, dtype=dtype)
-
-
-def _nothing() -> None:
-    """Bring nothing back: the model itself was trained."""
 
 
 def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
@@ -264,79 +219,25 @@ def _distill_stage(run: Run, incoming: Model, settings: DistillStep) -> Outcome:
     }
     run.task = student.task
 
-    def make(folder: Path) -> Made:
-        data, augment = run.data, run.recipe.data.augment
-        with run.strategy.scope():
-            lesson = make_lesson(
+    def make(folder: Path) -> TrainedModel:
+        data = run.data
+        trained = distill(
+            lambda: make_lesson(
                 settings, student, incoming, data.train, custom_objects=run.custom_objects
-            )
-            start = measure.start_of(lesson)
-            job = _job(run, lesson.twin, settings, folder)
-            history = teach(lesson, job, data.train, run.reporter, run.directory.root / _TEACHER)
-        # What is copied from the teacher is told by the lesson.
+            ),
+            _job(run, student.model, settings, folder),
+            data.evaluation,
+            run.reporter,
+            train=data.train,
+            cache=run.directory.root / _TEACHER,
+        )
+        # What is copied from the teacher is in the evidence of the step.
         is_own = settings.initialize != "teacher"
         origin = _initialization(student.model) if is_own else None
-        measured = measure.measure(
-            lesson, start, train=data.train, evaluation=data.evaluation, augment=augment
-        )
-        return Made(student.model, _together(measured, origin), history)
+        return replace(trained, measured=_together(trained.measured, origin))
 
     target = target_text(Step(distill=settings))
     return _stage(run, "distill", key, make, epochs=settings.epochs, target=target)
-
-
-def make_pass(step: Step) -> CompressionPass:
-    """Return the compression pass of a step."""
-    made: CompressionPass = resolve(PASSES, "step", step.name)(step.settings)
-    return made
-
-
-def target_text(step: Step) -> str:
-    """Return what a step aims at, in a few words."""
-    if step.distill is not None:
-        student = step.distill.student
-        return f"student {student.builder or student.path}" if student else "a student like it"
-    if step.prune is not None:
-        share = 0.5 if step.prune.pattern == "2:4" else step.prune.sparsity
-        return f"{share:.0%} zeros" + (" (2:4)" if step.prune.pattern == "2:4" else "")
-    if step.cluster is not None:
-        return f"{step.cluster.clusters} values a kernel"
-    return "8-bit ranges"
-
-
-def step_context(split: Split, settings: Fit, *, batch_size: int, seed: int) -> StepContext:
-    """Return the steps that will run, and the calibration batches of a step."""
-    count = settings.calibration_examples if isinstance(settings, QuantizeStep) else 0
-
-    def calibration() -> Iterator[Any]:
-        inputs = split.sample_inputs(count, seed=seed)
-        rows = len(tf.nest.flatten(inputs)[0])
-        for start in range(0, rows, _CALIBRATION_BATCH):
-            part = slice(start, start + _CALIBRATION_BATCH)
-            yield tf.nest.map_structure(lambda array, part=part: array[part], inputs)
-
-    return StepContext(
-        total_steps=settings.epochs * split.steps_per_epoch(batch_size),
-        calibration=calibration,
-    )
-
-
-def model_sha256(model: Model) -> str:
-    """Return a hash of a model's layers and weights, as 64 hexadecimal digits.
-
-    Names do not count: tf_keras numbers them through a whole process. Nor does code in a
-    config, such as a Lambda's: its address or bytes differ from process to process.
-    """
-    digest = hashlib.sha256()
-    for layer in model._flatten_layers(include_self=False):
-        is_opaque = isinstance(layer, keras.Model | keras.layers.Lambda)
-        config = {} if is_opaque else layer.get_config()
-        config.pop("name", None)
-        text = json.dumps([type(layer).__name__, config], default=lambda value: str(type(value)))
-        digest.update(text.encode())
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def load_step_model(path: Path, custom_objects: Mapping[str, Any]) -> Model:
@@ -369,7 +270,7 @@ def _stage(
     run: Run,
     name: str,
     settings: Mapping[str, Any],
-    make: Callable[[Path], Made],
+    make: Callable[[Path], TrainedModel],
     *,
     epochs: int,
     target: str = "",
@@ -398,7 +299,9 @@ def _stage(
     return outcome
 
 
-def _make(run: Run, name: str, make: Callable[[Path], Made], *, folder: str, key: str) -> Outcome:
+def _make(
+    run: Run, name: str, make: Callable[[Path], TrainedModel], *, folder: str, key: str
+) -> Outcome:
     started = time.monotonic()
     if not run.directory.was_started(name, folder, key):
         remove_folder(run.directory.root / _LOGS / folder)

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +23,11 @@ from tfopt.training.checkpoint import (
     Progress,
     read_checkpoint,
 )
+from tfopt.training.job import FitJob
 from tfopt.training.optimizers import state_of
 from tfopt.training.seeding import EpochRandomness
 from tfopt.training.tensorboard import EpochLogs
 from tfopt.training.throughput import Speed
-
-if TYPE_CHECKING:
-    from tfopt.training.loop import FitJob
 
 _CHECK_EVERY_STEPS = 50
 _REPORT_EVERY_SECONDS = 0.1

@@ -2,95 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfopt.config.schema import Augment, Fit, PlateauRate
+from tfopt.config.schema import Fit, PlateauRate
 from tfopt.data.epochs import EpochPlan
 from tfopt.data.sharding import Share
 from tfopt.data.split import Split
-from tfopt.distributed.base import Strategy, agreed
+from tfopt.distributed.base import agreed
 from tfopt.distributed.lost_peers import LOST, reason, reason_of
-from tfopt.distributed.single import Single
 from tfopt.errors import ModelError, PeersLost, RecipeError, TrainingError
 from tfopt.keras2.core import Model, keras
 from tfopt.reporting.console import Reporter
 from tfopt.training.checkpoint import CheckpointFile
 from tfopt.training.epoch_callback import Keeper
 from tfopt.training.gradient_accumulation import computed_in_parts
-from tfopt.training.layer_rates import VariableRate
+from tfopt.training.job import FitJob
 from tfopt.training.optimizers import make_optimizer
 from tfopt.training.predict import EVALUATION_BATCH
 from tfopt.training.step_loop import Epochs, fit_by_steps
-from tfopt.training.task import Task
 from tfopt.training.tensorboard import EpochLogs
-
-
-class TrainingRows(Protocol):
-    """What a stage trains on: a split, or rows with what teachers said about them."""
-
-    @property
-    def examples(self) -> int:
-        """Return the number of rows."""
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the batches in an epoch; see ``Split``."""
-
-    def training_batches(self, plan: EpochPlan) -> Any:
-        """Return a process's part of the batches of epochs; see ``Split``."""
-
-    def sample_inputs(self, count: int, *, seed: int) -> Any:
-        """Return the inputs of some rows; see ``Split``."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitJob:
-    """Everything one training stage needs.
-
-    Attributes:
-        model: The model to train, changed in place; or a distiller around it.
-        train: Training examples.
-        validation: Examples that choose epochs, or None.
-        settings: Epochs, optimizer, learning rate and the like.
-        task: Loss and metric.
-        batch_size: Examples in a step, of all replicas together.
-        augment: Random changes to training images.
-        seed: Seed of order, augmentation and dropout, ``>= 0``.
-        callbacks: tf_keras callbacks the model itself needs, such as tfmot's.
-        at_target: Whether the model is as compressed as promised; only epochs that end
-            so can be the best one.
-        jit_compile: Compile the step with XLA.
-        rates: Variables with a learning rate of their own.
-        checkpoint: File of the state between epochs; None keeps none.
-        log_dir: Folder of TensorBoard logs; None writes none.
-        strategy: How the steps are spread; the model is made in its scope.
-    """
-
-    model: Model
-    train: TrainingRows
-    validation: Split | None
-    settings: Fit
-    task: Task
-    batch_size: int
-    augment: Augment
-    seed: int
-    callbacks: Sequence[Any] = ()
-    at_target: Callable[[Model], bool] = field(default=lambda model: True)
-    jit_compile: bool = False
-    rates: Sequence[VariableRate] = ()
-    checkpoint: Path | None = None
-    log_dir: Path | None = None
-    strategy: Strategy = field(default_factory=Single)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Return the training steps in an epoch."""
-        return self.train.steps_per_epoch(self.batch_size)
 
 
 def fit(job: FitJob, reporter: Reporter) -> Mapping[str, list[float]]:

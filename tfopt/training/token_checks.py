@@ -8,7 +8,8 @@ from tfopt.data.arrays import ArraySplit
 from tfopt.data.split import Split
 from tfopt.data.text.batches import TokenSplit
 from tfopt.errors import DataError
-from tfopt.keras2.core import Model, keras, tables_of
+from tfopt.keras2.core import Model, keras
+from tfopt.keras2.embeddings import tables_of
 
 
 def require_known_ids(model: Model, split: Split, *, what: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.keras2.core import Model, keras
-from tfopt.training.loop import FitJob
+from tfopt.training.job import FitJob
 from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 
 

@@ -16,7 +16,7 @@ from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Model, keras
 from tfopt.models.build import build_model
-from tfopt.training.loop import FitJob
+from tfopt.training.job import FitJob
 from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 from tfopt.training.transfer.masked_language import METRIC, MaskedLanguage, with_hidden_tokens
 

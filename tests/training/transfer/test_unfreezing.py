@@ -10,7 +10,7 @@ import pytest
 
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import Model, keras
-from tfopt.training.loop import FitJob
+from tfopt.training.job import FitJob
 from tfopt.training.transfer.fine_tune import Trained, fit_transfer
 
 UNFREEZE = {"unfreeze": {"at_epochs": [1, 2]}, "layer_decay": 0.7}

@@ -14,8 +14,9 @@ from tfopt.errors import InputError
 from tfopt.keras2 import graph
 from tfopt.keras2.core import Layer, Model
 from tfopt.reporting.console import Reporter
+from tfopt.training.job import FitJob
 from tfopt.training.layer_rates import VariableRate
-from tfopt.training.loop import FitJob, fit
+from tfopt.training.loop import fit
 from tfopt.training.transfer.auxiliary_losses import Term, half_squares, pulled
 from tfopt.training.transfer.layer_choice import LayerChoice, choose
 from tfopt.training.transfer.lora import merge, plain, with_adapters
