@@ -7,11 +7,17 @@ STAMP := $(VENV)/.installed
 # Horovod is built once for an environment: `try` goes on without it if the build fails, and says so;
 # `required` stops there; `no` leaves it out.
 HOROVOD ?= try
-HOROVOD_STAMP := $(VENV)/.horovod
+# Its source is that of the release, or `busy-cores`: with a changed communication loop (docs/horovod.md).
+HOROVOD_BUILD ?= released
+HOROVOD_STAMP := $(VENV)/.horovod-$(HOROVOD_BUILD)
+HOROVOD_OPTION_busy-cores := --busy-cores
 HOROVOD_try := echo "make: Horovod was not built, for the reason above. All but training over Horovod works, and its tests are skipped." >&2
 HOROVOD_required := exit 1
 ifeq ($(filter $(HOROVOD),try required no),)
 $(error HOROVOD is try, required or no. Received: $(HOROVOD))
+endif
+ifeq ($(filter $(HOROVOD_BUILD),released busy-cores),)
+$(error HOROVOD_BUILD is released or busy-cores. Received: $(HOROVOD_BUILD))
 endif
 
 .PHONY: setup demo test check bench clean
@@ -32,7 +38,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(HOROVOD_STAMP): $(STAMP) scripts/install_horovod.sh scripts/horovod/change_source.py
-	@if scripts/install_horovod.sh --python $(BIN)/python; then touch $@; else $(HOROVOD_$(HOROVOD)); fi
+	@# An environment has one build, so that of the other source loses its stamp.
+	@rm -f $(VENV)/.horovod*
+	@if scripts/install_horovod.sh $(HOROVOD_OPTION_$(HOROVOD_BUILD)) --python $(BIN)/python; then touch $@; else $(HOROVOD_$(HOROVOD)); fi
 
 demo: $(STAMP)
 	rm -rf runs/demo

@@ -10,6 +10,9 @@ MultiWorkerMirroredStrategy; and tfopt over MPI, which uses shared memory, where
 and Horovod was built with it. ``of apart`` leaves out what two processes cost each other by sharing
 a machine: caches, memory and clock.
 
+The build of Horovod is printed first. Figures of one build say nothing of the other: exchanges of
+that for busy cores (docs/horovod.md) are shorter on two cores than those of the release.
+
 All of them take turns within each round: those that have no turn are stopped (SIGSTOP), so they
 take nothing from those that have one. Medians over all rounds are shown, and of the ratios those
 of each round, whose parts were measured within seconds of each other.
@@ -44,7 +47,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from tfopt.distributed.horovod.self_test import describe_build
 from tfopt.distributed.launch.launcher import free_ports
+from tfopt.reporting.process_log import quiet_tensorflow
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {
@@ -332,10 +337,7 @@ def measure(teams: dict[str, Team], *, rounds: int, count: int) -> Times:
 def has_mpi() -> bool:
     """Return whether mpirun is there, and Horovod knows it."""
     from tfopt.distributed.horovod.library import library
-    from tfopt.reporting.process_log import quiet_tensorflow
 
-    with quiet_tensorflow():
-        library()
     return shutil.which("mpirun") is not None and bool(library().mpi_built())
 
 
@@ -425,6 +427,8 @@ def main() -> None:
     found: dict[str, Times] = {name: {} for name in names}
     parameters: dict[str, int] = {}
     kinds = dict.fromkeys(turn.kind for turn in TURNS.values())
+    with quiet_tensorflow():
+        print(f"Horovod {describe_build()}\n", flush=True)
     if not has_mpi():
         del kinds["mpi"]
     for _ in range(1 if given.quick else given.launches):

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 HOROVOD=0.28.1
-CHANGES=tfopt.1 # of its source, see horovod/change_source.py; the build is version $HOROVOD+$CHANGES
+CHANGES=tfopt.1 # of the source that --busy-cores builds; that build is version $HOROVOD+$CHANGES
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Versions of what builds it: Horovod's setup.py needs distutils, its CMake files need CMake 3.
 TOOLS=("setuptools==80.9.0" "wheel==0.45.1" "packaging" "cmake==3.31.6")
@@ -12,11 +12,13 @@ RUNTIME=("cloudpickle" "psutil" "PyYAML" "packaging")
 usage() {
     cat <<'TEXT'
 Build Horovod 0.28.1 against the TensorFlow that is installed beside it (3 minutes on two cores).
-Two places that waste the cores which train are changed (docs/decisions/0021-horovod-changes.md);
-the build calls itself 0.28.1+tfopt.1.
+Its source is that of the release; headers that TensorFlow 2.21 does not ship are supplied empty.
 
-    scripts/install_horovod.sh [--mpi | --no-mpi] [--gpu] [--python PATH] [--force]
+    scripts/install_horovod.sh [--busy-cores] [--mpi | --no-mpi] [--gpu] [--python PATH] [--force]
 
+  --busy-cores   Change the communication loop first, so that it takes less of the cores that train:
+                 version 0.28.1+tfopt.1. Measured on one machine with two cores, run on no cluster;
+                 docs/horovod.md says when to choose it. All hosts need the same build.
   --mpi          Build the MPI controller and operations too; fail if there is no MPI compiler.
   --no-mpi       Leave MPI out. Neither: MPI is built if mpicxx is there.
                  Debian: apt-get install openmpi-bin libopenmpi-dev
@@ -25,7 +27,8 @@ the build calls itself 0.28.1+tfopt.1.
                  The allreduce inside XLA programs is left out: TensorFlow ships no headers for it.
                  This path was written from Horovod's build files and has not been run.
   --python PATH  The interpreter to build for. Default: .venv/bin/python of this project, else python3.
-  --force        Build again, although a build that fits is there.
+  --force        Build again, although a build that fits is there. (A build of the other source, for
+                 another TensorFlow, or without a part that is asked for is replaced anyway.)
   -h, --help     This text.
 
 Gloo (TCP) is always built. MAKEFLAGS (default -jN, N = cores) sets the number of compilers.
@@ -41,9 +44,10 @@ fail() { # code, message...
     exit "$code"
 }
 
-mpi=auto gpu=no python= force=no
+mpi=auto gpu=no python= force=no wanted=$HOROVOD
 while [ $# -gt 0 ]; do
     case $1 in
+        --busy-cores) wanted=$HOROVOD+$CHANGES ;;
         --mpi) mpi=yes ;;
         --no-mpi) mpi=no ;;
         --gpu) gpu=yes ;;
@@ -99,7 +103,7 @@ fi
 
 # Prints what is built, or fails with the reason why it does not do.
 examine() {
-    "$python" - "$HOROVOD+$CHANGES" "$tensorflow" $mpi $gpu <<'PYTHON' 2>/dev/null
+    "$python" - "$wanted" "$tensorflow" $mpi $gpu <<'PYTHON' 2>/dev/null
 import json
 import pathlib
 import sys
@@ -156,7 +160,7 @@ fi
 
 constraint=()
 [ ! -f "$ROOT/constraints.txt" ] || constraint=(--constraint "$ROOT/constraints.txt")
-echo "building horovod $HOROVOD+$CHANGES for TensorFlow $tensorflow in $python: gloo$([ $mpi = no ] || echo ", mpi")$([ $gpu = no ] || echo ", nccl") (about 3 minutes)"
+echo "building horovod $wanted for TensorFlow $tensorflow in $python: gloo$([ $mpi = no ] || echo ", mpi")$([ $gpu = no ] || echo ", nccl") (about 3 minutes)"
 build() {
     # The tools lie in a folder of their own: the environment keeps its setuptools and gets no CMake.
     "$python" -m pip install --quiet --target "$work/tools" "${TOOLS[@]}"
@@ -168,8 +172,12 @@ build() {
     export CXXFLAGS="-iquote $overlay ${CXXFLAGS:-}" MAKEFLAGS=${MAKEFLAGS:--j$(nproc)}
     "$python" -m pip download --no-build-isolation --no-deps --no-binary horovod --dest "$work" "horovod==$HOROVOD"
     tar -xzf "$work/horovod-$HOROVOD.tar.gz" -C "$work"
-    "$python" "$ROOT/scripts/horovod/change_source.py" "$work/horovod-$HOROVOD"
-    HOROVOD_LOCAL_VERSION=$CHANGES "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$HOROVOD"
+    unset HOROVOD_LOCAL_VERSION # what Horovod's setup.py puts behind the version
+    if [ "$wanted" != $HOROVOD ]; then
+        "$python" "$ROOT/scripts/horovod/change_source.py" "$work/horovod-$HOROVOD"
+        export HOROVOD_LOCAL_VERSION=$CHANGES
+    fi
+    "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$HOROVOD"
     unset PYTHONPATH
     "$python" -m pip install --quiet --no-deps --force-reinstall "$work"/wheel/horovod-*.whl
 }

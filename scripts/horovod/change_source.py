@@ -1,8 +1,9 @@
-"""Change the source of Horovod 0.28.1 where it wastes the cores that train; see decision 0021.
+"""Change the communication loop of Horovod 0.28.1 for busy cores; see decision 0021.
 
     python scripts/horovod/change_source.py horovod-0.28.1
 
-``install_horovod.sh`` does this before it compiles. A source that is not the known one is refused.
+``install_horovod.sh --busy-cores`` does this before it compiles. A source that is not the known one
+is refused.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ import pytest
 
 from tfopt.cli import doctor
 from tfopt.cli.doctor import Finding, examine, print_findings
+from tfopt.version import TESTED_VERSIONS
 
 Run = Callable[..., Any]
 PARTS = (
     "_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk",
-    "_gpu", "_tfds", "_horovod", "_two_ranks",
+    "_versions", "_gpu", "_tfds", "_horovod", "_two_ranks",
 )  # fmt: skip
 
 
@@ -29,6 +30,21 @@ def test_everything_works_here(tfopt: Run) -> None:
     for name in ("tfopt", "tensorflow", "tensorflow-model-optimization", "python", "cpu"):
         assert any(line.startswith(f"{name} ") for line in found.out.splitlines())
     assert "FAILED" not in found.out
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "tf_keras", "keras", "python"])
+def test_a_version_that_was_not_run_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {part: f"{tested[-1]}.1" for part, tested in TESTED_VERSIONS.items()}
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: here["python"])
+    monkeypatch.setattr(doctor, "package_versions", lambda names: {**here, **other})
+    other: dict[str, str] = {}
+    finding = doctor._try("tested versions", doctor._versions, is_required=False)
+    assert finding.is_ok
+    assert f"tensorflow {here['tensorflow']}" in finding.detail
+    other[name] = "99.1.0"
+    finding = doctor._try("tested versions", doctor._versions, is_required=False)
+    assert not finding.is_ok
+    assert f"not run on {name} 99.1.0 (tested: {TESTED_VERSIONS[name][0]}" in finding.detail
 
 
 def broken() -> str:
@@ -88,7 +104,7 @@ def test_examine_tries_every_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, name, lambda: "fine")
     findings = examine()
     assert len({finding.name for finding in findings}) == len(PARTS)
-    assert [finding.is_required for finding in findings] == [True] * 5 + [False] * 5
+    assert [finding.is_required for finding in findings] == [True] * 5 + [False] * 6
 
 
 def test_the_demo_data_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

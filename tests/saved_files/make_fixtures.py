@@ -26,13 +26,13 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras2
-
-import tfopt
 from tfopt.bridge.convert import to_tf_keras
 from tfopt.bridge.mask_layers import WithMaskOf, WithoutMask
+from tfopt.stages import make_pass, step_context
+
+import tfopt
 from tfopt.config.schema import ClusterStep, PruneStep, QuantizeStep, Step
 from tfopt.data.split import split_from
-from tfopt.stages import make_pass, step_context
 
 DATA = Path(__file__).resolve().parent / "data"
 MODELS, RUNS = DATA / "models", DATA / "runs"

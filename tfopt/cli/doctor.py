@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import TextIO
 
 from tfopt.errors import BackendMissing
 from tfopt.evaluation.machine import describe_machine, package_versions
+from tfopt.version import TESTED_VERSIONS, untested
 
 _LOW_DISK_BYTES = 2 * 1024**3
 
@@ -34,7 +36,7 @@ class Finding:
 
 
 class _Absent(Exception):
-    """Something optional is not there; the message says so, and how to get it."""
+    """Something optional is not as it could be; the message says what, and what to do."""
 
 
 def examine() -> list[Finding]:
@@ -46,6 +48,7 @@ def examine() -> list[Finding]:
         _try("LiteRT converts and runs", _litert),
         _try("temporary folder", _disk),
         _try("mnist5k", _mnist, is_required=False),
+        _try("tested versions", _versions, is_required=False),
         _try("GPU", _gpu, is_required=False),
         _try("tensorflow-datasets", _tfds, is_required=False),
         _try("Horovod", _horovod, is_required=False),
@@ -145,6 +148,15 @@ def _disk() -> str:
     if free < _LOW_DISK_BYTES:
         raise OSError(f"{folder} has only {free / 1024**3:.1f} GB free")
     return f"{free / 1024**3:.0f} GB free"
+
+
+def _versions() -> str:
+    found = {"python": platform.python_version(), **package_versions(TESTED_VERSIONS)}
+    if other := untested(found):
+        raise _Absent(
+            f"tfopt was not run on {', '.join(other)}. It may work; its own tests show whether."
+        )
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _gpu() -> str:

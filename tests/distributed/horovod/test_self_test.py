@@ -21,19 +21,30 @@ def test_without_horovod_doctor_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.horovod
 def test_the_build_is_described() -> None:
-    found = self_test.describe_build()
-    assert found.startswith("0.28.1+tfopt.1 for TensorFlow 2.")
-    assert "controllers gloo" in found
-    assert "NCCL" in found
-    assert "slow" not in found
+    finding = doctor._try("Horovod", doctor._horovod, is_required=False)
+    assert finding.is_ok
+    assert finding.detail.startswith("0.28.1")
+    assert ") for TensorFlow 2." in finding.detail
+    assert "controllers gloo" in finding.detail
+    assert "NCCL" in finding.detail
 
 
 @pytest.mark.horovod
-def test_a_build_without_the_change_of_gloo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "version", lambda name: "0.28.1")
-    found = self_test.describe_build()
-    assert found.startswith("0.28.1 for TensorFlow 2.")
-    assert found.endswith("slow exchanges on busy cores (scripts/install_horovod.sh mends them)")
+@pytest.mark.parametrize(
+    ("version", "source"),
+    [
+        ("0.28.1", "as released"),
+        ("0.28.1+tfopt.1", "communication loop changed for busy cores"),
+        ("0.28.1+site.2", "changed by others: site.2"),
+    ],
+)
+def test_the_source_of_a_build_is_named(
+    version: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_test, "version", lambda name: version)
+    finding = doctor._try("Horovod", doctor._horovod, is_required=False)
+    assert finding.is_ok
+    assert finding.detail.startswith(f"{version} ({source}) for TensorFlow 2.")
 
 
 @pytest.mark.horovod

@@ -19,13 +19,12 @@ _PROGRAM = (
     "total = float(hvd.allreduce(tf.constant(1.0 + hvd.rank()), op=hvd.Sum))\n"
     "if hvd.rank() == 0: print('FOUND', json.dumps([hvd.size(), ranks, total]))\n"
 )
-_CHANGED = "+tfopt."  # in the version of a build of our script
 _EXPECTED = (2, [0, 1], 3.0)
 _SECONDS = 120
 
 
 def describe_build() -> str:
-    """Return what this Horovod was built for and with.
+    """Return from which source this Horovod was built, for what and with what.
 
     Raises:
         BackendMissing: If it is missing or broken, was built for another TensorFlow, or knows no
@@ -52,11 +51,25 @@ def describe_build() -> str:
         )
     on_gpus = "NCCL on GPUs" if horovod.nccl_built() else "no NCCL"
     found = version("horovod")
-    slow = "" if _CHANGED in found else f"; slow exchanges on busy cores ({INSTALL} mends them)"
     return (
-        f"{found} for TensorFlow {built_for}; controllers {', '.join(controllers)}; "
-        f"operations on CPUs, {on_gpus}{slow}"
+        f"{found} ({source_of(found)}) for TensorFlow {built_for}; controllers "
+        f"{', '.join(controllers)}; operations on CPUs, {on_gpus}"
     )
+
+
+def source_of(horovod_version: str) -> str:
+    """Return which source a version of Horovod says that it was built from.
+
+    Example:
+        >>> source_of("0.28.1")
+        'as released'
+        >>> source_of("0.28.1+tfopt.1")
+        'communication loop changed for busy cores'
+    """
+    _, _, local = horovod_version.partition("+")
+    if local.startswith("tfopt."):
+        return "communication loop changed for busy cores"
+    return f"changed by others: {local}" if local else "as released"
 
 
 def run_two_ranks() -> str:
