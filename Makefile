@@ -1,8 +1,14 @@
-# make setup | demo | test | check | bench | clean
+# make setup | demo | test | test-fast | check | compat | bench | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+
+# What `make test-fast` and `make compat` run.
+FAST_TESTS := tests/test_architecture.py tests/test_init.py tests/test_registry.py tests/test_results.py \
+	tests/test_storage.py tests/config tests/evaluation tests/reporting tests/runtimes tests/keras2 \
+	tests/compression/pruning tests/compression/quantization tests/export tests/api/test_models.py \
+	tests/bridge/to_tf_keras/test_convert.py tests/bridge/to_keras3/test_convert.py
 
 # Horovod is built once for an environment: `try` goes on without it if the build fails, and says so;
 # `required` stops there; `no` leaves it out.
@@ -20,7 +26,7 @@ ifeq ($(filter $(HOROVOD_BUILD),released busy-cores),)
 $(error HOROVOD_BUILD is released or busy-cores. Received: $(HOROVOD_BUILD))
 endif
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-fast check compat bench clean
 
 ifeq ($(HOROVOD),no)
 setup: $(STAMP)
@@ -50,12 +56,21 @@ demo: $(STAMP)
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# For the inner loop.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST_TESTS)
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_architecture.py tests/config tests/report tests/console tests/test_comparison.py tests/test_metrics.py
+	$(BIN)/python -m pytest tests/test_architecture.py tests/test_init.py tests/config tests/reporting
 	$(BIN)/python -m pytest --doctest-modules tfopt --ignore=tfopt/export/litert/worker.py
+
+# In fresh environments of several Pythons and versions; two hours on two cores. COMPAT="--only NAME" runs
+# one, COMPAT="--python PATH" names a Python that is not on PATH.
+compat:
+	$(PYTHON) scripts/compat/run.py $(COMPAT) $(FAST_TESTS)
 
 # About an hour on two cores, most of it in lenet.py and distill_text.py.
 bench: setup
@@ -68,4 +83,4 @@ bench: setup
 	$(BIN)/python benchmarks/scaling.py
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compat runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

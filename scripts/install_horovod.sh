@@ -14,7 +14,8 @@ usage() {
 Build Horovod 0.28.1 against the TensorFlow that is installed beside it (3 minutes on two cores).
 Its source is that of the release; headers that TensorFlow 2.21 does not ship are supplied empty.
 
-    scripts/install_horovod.sh [--busy-cores] [--mpi | --no-mpi] [--gpu] [--python PATH] [--force]
+    scripts/install_horovod.sh [--busy-cores] [--mpi | --no-mpi] [--gpu] [--python PATH]
+                               [--constraint FILE] [--force]
 
   --busy-cores   Change the communication loop first, so that it takes less of the cores that train:
                  version 0.28.1+tfopt.1. Measured on one machine with two cores, run on no cluster;
@@ -27,6 +28,9 @@ Its source is that of the release; headers that TensorFlow 2.21 does not ship ar
                  The allreduce inside XLA programs is left out: TensorFlow ships no headers for it.
                  This path was written from Horovod's build files and has not been run.
   --python PATH  The interpreter to build for. Default: .venv/bin/python of this project, else python3.
+  --constraint FILE
+                 Versions of the packages that Horovod needs (pip's format). Default: constraints.txt
+                 of this project.
   --force        Build again, although a build that fits is there. (A build of the other source, for
                  another TensorFlow, or without a part that is asked for is replaced anyway.)
   -h, --help     This text.
@@ -44,7 +48,7 @@ fail() { # code, message...
     exit "$code"
 }
 
-mpi=auto gpu=no python= force=no wanted=$HOROVOD
+mpi=auto gpu=no python= constraints= force=no wanted=$HOROVOD
 while [ $# -gt 0 ]; do
     case $1 in
         --busy-cores) wanted=$HOROVOD+$CHANGES ;;
@@ -55,6 +59,12 @@ while [ $# -gt 0 ]; do
         --python)
             [ $# -ge 2 ] || fail 2 "--python needs the path of an interpreter."
             python=$2
+            shift
+            ;;
+        --constraint)
+            [ $# -ge 2 ] || fail 2 "--constraint needs the path of a file in pip's format."
+            [ -f "$2" ] || fail 2 "--constraint $2 is not a file."
+            constraints=$2
             shift
             ;;
         -h | --help)
@@ -83,7 +93,7 @@ esac
 # distutils left Python in 3.12, and `horovodrun` imports it at run time: setuptools brings it back.
 [ "$version" = 3.11 ] || RUNTIME+=("setuptools==80.9.0")
 tensorflow=$("$python" -c 'from importlib.metadata import version; print(version("tensorflow"))' 2>/dev/null) ||
-    fail 5 "$python has no TensorFlow, and Horovod is built against one. Run make setup first, or: $python -m pip install 'tensorflow==2.21.*'"
+    fail 5 "$python has no TensorFlow, and Horovod is built against one. Run make setup first, or: $python -m pip install 'tensorflow>=2.19,<2.22'"
 missing=()
 for tool in g++ make; do command -v $tool >/dev/null || missing+=("$tool"); done
 [ ${#missing[@]} -eq 0 ] || fail 5 "No ${missing[*]} was found, and Horovod is C++. Debian: apt-get install g++ make"
@@ -158,8 +168,8 @@ if [ $gpu = yes ]; then
     echo '#include "xla/stream_executor/stream.h"' >"$overlay/tensorflow/compiler/xla/stream_executor/stream.h"
 fi
 
-constraint=()
-[ ! -f "$ROOT/constraints.txt" ] || constraint=(--constraint "$ROOT/constraints.txt")
+if [ -z "$constraints" ] && [ -f "$ROOT/constraints.txt" ]; then constraints=$ROOT/constraints.txt; fi
+constraint=(${constraints:+--constraint "$constraints"})
 echo "building horovod $wanted for TensorFlow $tensorflow in $python: gloo$([ $mpi = no ] || echo ", mpi")$([ $gpu = no ] || echo ", nccl") (about 3 minutes)"
 build() {
     # The tools lie in a folder of their own: the environment keeps its setuptools and gets no CMake.

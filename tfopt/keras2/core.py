@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.backend import RandomGenerator  # what Dropout and its like draw from; not public
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda as OperatorLayer  # not public
 from tf_keras.src.saving.serialization_lib import SafeModeScope  # not public
 
-from tfopt.errors import ModelError
+from tfopt.errors import BackendMissing, ModelError
 
 Model: TypeAlias = keras.Model
 Layer: TypeAlias = keras.layers.Layer
@@ -31,7 +32,33 @@ __all__ = [
     "keras",
     "nodes_of",
     "require_model",
+    "require_same_minor_version",
 ]
+
+
+def require_same_minor_version(tensorflow: str, tf_keras: str) -> None:
+    """Raise unless tf_keras is the one that was made for this TensorFlow.
+
+    The packages say so to pip, but an upgrade of one alone goes through with a warning, and
+    another pair computes until something private has moved.
+
+    Args:
+        tensorflow: Its version.
+        tf_keras: Its version.
+
+    Raises:
+        BackendMissing: If major or minor version differ.
+    """
+    needed = tensorflow.split(".")[:2]
+    if tf_keras.split(".")[:2] != needed:
+        raise BackendMissing(
+            f"tf_keras {tf_keras} was made for another TensorFlow than the installed {tensorflow}: "
+            "their major and minor versions must be equal. "
+            f"Run: pip install 'tf_keras=={'.'.join(needed)}.*'"
+        )
+
+
+require_same_minor_version(tf.__version__, keras.__version__)
 
 
 def is_keras3(value: Any) -> bool:
