@@ -1,8 +1,9 @@
-# make setup | demo | test | test-fast | check | compat | bench | clean
+# make setup | demo | test | test-fast | docs | check | compat | bench | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 
 # What `make test-fast` and `make compat` run.
 FAST_TESTS := tests/test_architecture.py tests/test_init.py tests/test_registry.py tests/test_results.py \
@@ -26,7 +27,7 @@ ifeq ($(filter $(HOROVOD_BUILD),released busy-cores),)
 $(error HOROVOD_BUILD is released or busy-cores. Received: $(HOROVOD_BUILD))
 endif
 
-.PHONY: setup demo test test-fast check compat bench clean
+.PHONY: setup demo test test-fast docs check compat bench clean
 
 ifeq ($(HOROVOD),no)
 setup: $(STAMP)
@@ -48,17 +49,25 @@ $(HOROVOD_STAMP): $(STAMP) scripts/install_horovod.sh scripts/horovod/change_sou
 	@rm -f $(VENV)/.horovod*
 	@if scripts/install_horovod.sh $(HOROVOD_OPTION_$(HOROVOD_BUILD)) --python $(BIN)/python; then touch $@; else $(HOROVOD_$(HOROVOD)); fi
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs --group browser
+	@touch $@
+
 demo: $(STAMP)
 	rm -rf runs/demo
 	$(BIN)/tfopt run configs/lenet5_mnist.yaml --output runs/demo
 	@echo "open runs/demo/report.html"
 
-test: setup
+test: setup $(DOCS_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # For the inner loop.
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST_TESTS)
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -83,4 +92,4 @@ bench: setup
 	$(BIN)/python benchmarks/scaling.py
 
 clean:
-	rm -rf $(VENV) .compat runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compat runs build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

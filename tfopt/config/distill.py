@@ -32,7 +32,11 @@ class _Change(Strict):
 
 
 class ConstantChange(_Change):
-    """A number that stays the same."""
+    """A number that stays the same.
+
+    Attributes:
+        value: The number.
+    """
 
     schedule: Literal["constant"]
     value: float

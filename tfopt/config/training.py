@@ -32,7 +32,11 @@ class _Rate(Strict):
 
 
 class ConstantRate(_Rate):
-    """A learning rate that stays the same."""
+    """A learning rate that stays the same.
+
+    Attributes:
+        peak: The learning rate.
+    """
 
     schedule: Literal["constant"]
 
@@ -52,7 +56,13 @@ class CosineRate(_Rate):
 
 
 class ExponentialRate(_Rate):
-    """Multiply by ``decay`` smoothly, once every ``every_epochs`` epochs."""
+    """Multiply by ``decay`` smoothly, once every ``every_epochs`` epochs.
+
+    Attributes:
+        peak: First learning rate.
+        decay: Factor over ``every_epochs``.
+        every_epochs: Epochs, or parts of one, over which the rate falls by ``decay``.
+    """
 
     schedule: Literal["exponential"]
     decay: float = Field(0.9, gt=0, le=1)
@@ -60,7 +70,13 @@ class ExponentialRate(_Rate):
 
 
 class StepRate(_Rate):
-    """Multiply by ``decay`` at each of the given epochs."""
+    """Multiply by ``decay`` at each of the given epochs.
+
+    Attributes:
+        peak: First learning rate.
+        decay: Factor at each of ``at_epochs``.
+        at_epochs: Finished epochs, or parts of one, after which the rate falls.
+    """
 
     schedule: Literal["step"]
     decay: float = Field(0.1, gt=0, le=1)
@@ -68,7 +84,15 @@ class StepRate(_Rate):
 
 
 class PlateauRate(_Rate):
-    """Multiply by ``decay`` when ``monitor`` has not improved for ``patience`` epochs."""
+    """Multiply by ``decay`` when ``monitor`` has not improved for ``patience`` epochs.
+
+    Attributes:
+        peak: First learning rate.
+        decay: Factor at each plateau.
+        patience: Epochs without improvement that make a plateau.
+        floor: Smallest learning rate over the peak.
+        monitor: Loss that is watched: of the training rows, or of the validation rows.
+    """
 
     schedule: Literal["plateau"]
     decay: float = Field(0.5, gt=0, lt=1)
@@ -177,7 +201,13 @@ class GradientClip(Section):
 
 
 class EarlyStopping(Section):
-    """Stop when ``monitor`` has not improved by ``min_delta`` for ``patience`` epochs."""
+    """Stop when ``monitor`` has not improved by ``min_delta`` for ``patience`` epochs.
+
+    Attributes:
+        monitor: What is watched: a loss, or the task metric on the validation rows.
+        patience: Epochs without improvement after which training stops.
+        min_delta: Smallest change that counts as an improvement.
+    """
 
     monitor: Literal["loss", "val_loss", "val_metric"] = "val_loss"
     patience: int = Field(5, ge=1)

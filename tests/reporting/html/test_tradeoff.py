@@ -33,9 +33,9 @@ def test_a_long_path_keeps_its_end(make_run, make_artifact):
 def test_marks_and_labels_stay_inside(lenet_three):
     for panel in tradeoff_panels(lenet_three):
         for x in re.findall(r'(?:cx|x|x1|x2)="(-?[\d.]+)"', panel.svg):
-            assert 0 <= float(x) <= 480
+            assert 0 <= float(x) <= 400
         for y in re.findall(r'(?:cy|y|y1|y2)="(-?[\d.]+)"', panel.svg):
-            assert 0 <= float(y) <= 320
+            assert 0 <= float(y) <= 280
 
 
 def test_no_baseline_no_gate_no_whisker(make_run):

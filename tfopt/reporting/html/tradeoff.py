@@ -22,9 +22,11 @@ from tfopt.reporting.text import finite, interval_of, is_share, metric_label
 from tfopt.reporting.verdict import gate_line
 from tfopt.results import Artifact, Baseline, MetricInfo, RunResult
 
-_WIDTH, _HEIGHT = 480, 320
+_WIDTH, _HEIGHT = 400, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 16, 46
 _LABEL_HEIGHT = 14.0
+# Of the widest font that the page's list of fonts may end at, so that no label is cut.
+_CHARACTER_WIDTH = 8.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,7 @@ def _mark_boxes(point: Point, across: Scale, up: Scale) -> list[_Box]:
 
 def _label_places(x: float, y: float, label: str) -> list[_Box]:
     """Return boxes right and left of a point, near ones first."""
-    width = 6.9 * len(label)
+    width = _CHARACTER_WIDTH * len(label)
     bottoms = [y + sign * step * _LABEL_HEIGHT - 3 for step in range(12) for sign in (-1, 1)]
     return [
         _Box(left, bottom - _LABEL_HEIGHT, left + width, bottom)
