@@ -83,6 +83,7 @@ def imported(path: Path) -> list[str]:
 
 def test_the_package_was_found() -> None:
     assert len(MODULES) > 60
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
     assert {part_of(path) for path in MODULES} <= set(RANK)
 
 
@@ -96,6 +97,25 @@ def test_imports_point_down(path: Path) -> None:
     if part == "__init__":
         wrong = set()
     assert not wrong, f"{path.name} may not import {sorted(wrong)}"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count too."""
+    known = {module_name(path) for path in MODULES} - {"tfopt"}
+    arrows = {
+        module_name(path): {
+            name if name in known else name.rpartition(".")[0] for name in imported(path)
+        }
+        & known - {module_name(path)}
+        for path in MODULES
+    }
+    while leaves := {name for name, used in arrows.items() if not used & set(arrows)}:
+        arrows = {name: used for name, used in arrows.items() if name not in leaves}
+    assert not arrows, f"these import each other, or what does: {sorted(arrows)}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.api.files import artifact_lines, export_file, precision_of, verify_file
+from tfopt.api.files import artifact_lines, export_file, verify_file
 from tfopt.config.schema import Data, LitertExport
 from tfopt.errors import DataError, ExportError, InputError, StorageError, VerificationError
 from tfopt.keras2.core import keras
@@ -69,8 +69,7 @@ def test_files_of_the_plain_converter_can_be_verified(
     name: str, files: Path, shelf: Path, rows: Data
 ) -> None:
     file = files / f"{name}.tflite"
-    precision = "int8" if name == "uint8_io" else name
-    assert precision_of(file) == precision
+    precision = "int8_io" if name == "uint8_io" else name
     artifact = verify_file(file, shelf / "model.keras", data=rows, max_relative_error=None)
     assert artifact.precision == precision
     assert artifact.bytes == file.stat().st_size
@@ -82,6 +81,39 @@ def test_files_of_the_plain_converter_can_be_verified(
     assert artifact.drop_ci95[0] < artifact.drop < artifact.drop_ci95[1]
     assert artifact.latency_ms is not None
     assert artifact.latency_ms.p50 > 0
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that counts tokens before it embeds them, its float32 file, and one 10% off."""
+    folder = tmp_path_factory.mktemp("words")
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((8,), dtype="int32", name="ids")
+    shifted = tf.where(ids > 20, ids - 20, ids)  # arithmetic on int32
+    hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(40, 16)(shifted))
+    scores = keras.layers.Dense(3, name="scores")
+    model = keras.Model(ids, scores(hidden))
+    scores.bias.assign([0.3, -0.2, 0.1])
+    model.save(folder / "words.keras")
+    rows = np.random.default_rng(0).integers(0, 40, (60, 8)).astype("int32")
+    labels = model.predict(rows, verbose=0).argmax(axis=1)
+    np.savez(folder / "rows.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    for name, factor in (("right", 1.0), ("wrong", 1.1)):
+        scores.set_weights([weight * factor for weight in scores.get_weights()])
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
+    return folder
+
+
+def test_integer_arithmetic_on_token_ids_makes_no_integer_file(tfopt: Any, words: Path) -> None:
+    given = ("--against", words / "words.keras", "--data", words / "rows.npz")
+    right = tfopt("verify", words / "right.tflite", *given)
+    assert right.code == 0, right.err
+    assert "right.tflite: float32, " in right.out
+    wrong = tfopt("verify", words / "wrong.tflite", *given)
+    assert wrong.code == 4
+    assert "wrong.tflite (float32), output 'scores': Outputs differ by 0.1" in wrong.err
+    assert "the limit is 0.001" in wrong.err
 
 
 def test_a_pair_that_does_not_belong_together(files: Path, shelf: Path, rows: Data) -> None:

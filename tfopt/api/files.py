@@ -20,6 +20,7 @@ from tfopt.pipeline.exports import ExportJob, make_and_measure
 from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
+from tfopt.runtimes.litert.precision import precision_of
 from tfopt.storage import check_target
 from tfopt.training.predict import EVALUATION_BATCH, predictor
 from tfopt.training.task import read_task, require_inputs
@@ -110,33 +111,18 @@ def verify_file(
     """
     if data is None:
         raise DataError("Give the rows to compare on: --data, or a recipe with --config.")
-    open_litert(file)
+    opened = open_litert(file)
     model = load_model(model_path, custom_objects=SAVED_OBJECTS, trust=trust)
     bundle, scoring = _bundle_for(model, data, metric)
     verification = verify_litert(
         file,
         reference=predictor(model),
         evaluation=Evaluation(batches=_batches(bundle), metric=scoring),
-        precision=precision_of(file),
+        precision=precision_of(opened),
         max_relative_error=max_relative_error,
         probe=False,
     )
     return replace(verification.artifact, latency_ms=measure_latency(file, probe=False))
-
-
-def precision_of(file: Path) -> str:
-    """Return the precision that a file's own tensors show."""
-    model = open_litert(file, probe=False)
-    operators = [operator for operator in model.operators() if operator.is_compute]
-    if any(operator.is_integer for operator in operators):
-        types = {dtype for operator in operators for dtype in operator.input_types}
-        if "int16" in types:
-            return "int16x8"
-        return "int8_io" if str(model.inputs[0].dtype) == "int8" else "int8"
-    types = {dtype for operator in model.operators() for dtype in operator.input_types}
-    if "float16" in types:
-        return "float16"
-    return "dynamic" if "int8" in types else "float32"
 
 
 def artifact_lines(artifact: Artifact) -> list[str]:
