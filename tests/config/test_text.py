@@ -5,25 +5,25 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 
 PIECES = {"tokenizer": "vocab.txt"}
 
 
 def test_lengths_rise_to_the_longest_row() -> None:
-    assert Text(**PIECES).lengths == (16, 24, 32, 48, 64)
-    assert Text(**PIECES, max_tokens=10).lengths == (10,)
-    assert Text(**PIECES, max_tokens=128, buckets=(32, 128)).lengths == (32, 128)
-    assert Text(**PIECES, max_tokens=128, buckets=(32,)).lengths == (32, 128)
-    assert Text(**PIECES, padding="max").lengths == (64,)
+    assert TextSettings(**PIECES).lengths == (16, 24, 32, 48, 64)
+    assert TextSettings(**PIECES, max_tokens=10).lengths == (10,)
+    assert TextSettings(**PIECES, max_tokens=128, buckets=(32, 128)).lengths == (32, 128)
+    assert TextSettings(**PIECES, max_tokens=128, buckets=(32,)).lengths == (32, 128)
+    assert TextSettings(**PIECES, padding="max").lengths == (64,)
 
 
 MISTAKES: dict[str, tuple[type[Any], dict[str, Any], str]] = {
-    "falling": (Text, {**PIECES, "buckets": (32, 16)}, r"must rise .* received \[32, 16\]"),
-    "too long": (Text, {**PIECES, "buckets": (32, 65)}, r"at most max_tokens \(64\)"),
-    "zero": (Text, {**PIECES, "buckets": (0, 8)}, "must rise from at least 1"),
-    "none": (Text, {**PIECES, "padding": "max", "buckets": (8,)}, "has no buckets"),
-    "three columns": (Text, {**PIECES, "columns": ("a", "b", "c")}, "at most 2"),
+    "falling": (TextSettings, {**PIECES, "buckets": (32, 16)}, r"must rise .* received \[32, 16\]"),
+    "too long": (TextSettings, {**PIECES, "buckets": (32, 65)}, r"at most max_tokens \(64\)"),
+    "zero": (TextSettings, {**PIECES, "buckets": (0, 8)}, "must rise from at least 1"),
+    "none": (TextSettings, {**PIECES, "padding": "max", "buckets": (8,)}, "has no buckets"),
+    "three columns": (TextSettings, {**PIECES, "columns": ("a", "b", "c")}, "at most 2"),
     "tweets": (Data, {"source": "tweets"}, "'tweets' needs text"),
     "csv": (Data, {"source": "csv", "path": "a", "label": "b", "text": PIECES}, "text.columns"),
     "features": (

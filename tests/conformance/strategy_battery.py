@@ -20,7 +20,7 @@ import keras as keras3
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.config.schema import Augment, Step, Train
 from tfopt.data.arrays import ArraySplit
 from tfopt.distillation.cached_dataset import cached_rows

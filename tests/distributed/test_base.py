@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
 from tfopt.config.distributed import StrategyKind
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import STRATEGIES, agreed, is_chief, open_strategy, require_alike
 from tfopt.distributed.environment import Place
 from tfopt.distributed.single import Single

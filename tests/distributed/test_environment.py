@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tfopt.config.distributed import Strategy
+from tfopt.config.distributed import StrategySettings
 from tfopt.distributed.environment import Place, choose_kind, find_place
 from tfopt.errors import InputError
 
@@ -79,7 +79,7 @@ def test_variables_that_say_nothing_useful(environment: dict[str, str], named: s
     ],
 )
 def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
-    assert choose_kind(Strategy(), place) == kind
+    assert choose_kind(StrategySettings(), place) == kind
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_auto_follows_the_launcher(place: Place, kind: str) -> None:
 )
 def test_contradictions(settings: dict[str, Any], place: Place, named: str) -> None:
     with pytest.raises(InputError, match=named):
-        choose_kind(Strategy(**settings), place)
+        choose_kind(StrategySettings(**settings), place)
 
 
 def test_horovod_alone_is_one_process() -> None:
-    assert choose_kind(Strategy(kind="horovod"), Place()) == "horovod"
+    assert choose_kind(StrategySettings(kind="horovod"), Place()) == "horovod"

@@ -15,7 +15,7 @@ from tfopt.keras2.core import Model, is_keras3
 from tfopt.models.load import load_model, save_model
 from tfopt.models.shapes import outputs
 from tfopt.models.transformers.build import from_checkpoint
-from tfopt.models.transformers.settings import Shape, Task, Text
+from tfopt.models.transformers.settings import HeadSettings, Shape, TextInputs
 
 
 def load(
@@ -93,8 +93,8 @@ def load_transformer(
     return from_checkpoint(
         checkpoint,
         Shape(layers, hidden, heads, intermediate, embedding_rank, dropout),
-        Task(head, outputs(classes, builder="load_transformer"), pooling),
-        Text(tokens, token_types),
+        HeadSettings(head, outputs(classes, builder="load_transformer"), pooling),
+        TextInputs(tokens, token_types),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import Strategy, open_strategy
 from tfopt.distributed.environment import Place, choose_kind, find_place
 from tfopt.distributed.tf_distribute.strategy import Distributed

@@ -20,7 +20,7 @@ _CONVERSION, _ORIGIN = "_tfopt_conversion", "_tfopt_origin"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WeightPlace:
     """Where the value of one Keras 3 weight is kept in tf_keras.
 
     Attributes:
@@ -53,7 +53,7 @@ class Origin:
     """
 
     architecture: dict[str, Any]
-    places: dict[int, Place]
+    places: dict[int, WeightPlace]
     weights: int
     vocabularies: dict[int, list[Any]] = field(default_factory=dict)
 
@@ -127,13 +127,13 @@ def plain_layers(model: Model) -> Iterator[Layer]:
             yield layer
 
 
-def _place(link: Link, owners: dict[int, tuple[str, int]]) -> Place:
+def _place(link: Link, owners: dict[int, tuple[str, int]]) -> WeightPlace:
     shape = tuple(link.source.shape)
     if link.target is None:
         value = np.asarray(link.source) if link.read is None else link.read()
-        return Place(link.source.path, shape, None, constant=value)
+        return WeightPlace(link.source.path, shape, None, constant=value)
     layer, index = owners[id(link.target)]
-    return Place(link.source.path, shape, layer, index, link.permutation)
+    return WeightPlace(link.source.path, shape, layer, index, link.permutation)
 
 
 def remember(model: Model, conversion: Conversion, origin: Origin | None) -> None:

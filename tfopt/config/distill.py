@@ -164,7 +164,7 @@ class TensorLoss(Section):
     name: str | None = None
 
 
-class AttentionLoss(TensorLoss):
+class AttentionLossSettings(TensorLoss):
     """Squared distance of normalized attention maps (arXiv:1612.03928)."""
 
 
@@ -178,11 +178,11 @@ class HiddenLoss(TensorLoss):
     projection: bool = False
 
 
-class CosineLoss(HiddenLoss):
+class CosineLossSettings(HiddenLoss):
     """One minus the cosine of features (DistilBERT, arXiv:1910.01108)."""
 
 
-class ContrastiveLoss(HiddenLoss):
+class ContrastiveLossSettings(HiddenLoss):
     """A row's feature is nearest to the teacher's of the same row (arXiv:1910.10699).
 
     Attributes:
@@ -228,9 +228,9 @@ class Loss(Section):
 
     soft_targets: SoftTargetsLoss | None = None
     hidden: HiddenLoss | None = None
-    cosine: CosineLoss | None = None
-    attention: AttentionLoss | None = None
-    contrastive: ContrastiveLoss | None = None
+    cosine: CosineLossSettings | None = None
+    attention: AttentionLossSettings | None = None
+    contrastive: ContrastiveLossSettings | None = None
     relations: RelationsLoss | None = None
 
     @property

@@ -22,7 +22,7 @@ StrategyKind = Literal[
 _ONE_REPLICA = ("parameter_server", "model_parallel")
 
 
-class Elastic(Section):
+class ElasticSettings(Section):
     """How a run goes on while processes are lost and added (``tfopt launch --elastic``).
 
     Attributes:
@@ -35,7 +35,7 @@ class Elastic(Section):
     lost_seconds: int = Field(8, gt=2)  # the first probe is sent after 2 s
 
 
-class Strategy(Section):
+class StrategySettings(Section):
     """How training is spread; the global batch is ``data.batch_size`` whatever is chosen.
 
     Attributes:
@@ -65,10 +65,10 @@ class Strategy(Section):
     tpu: str | None = Field(None, min_length=1)
     learning_rate_scaling: Literal["none", "linear", "sqrt"] = "none"
     timeline: bool = False
-    elastic: Elastic = Elastic()
+    elastic: ElasticSettings = ElasticSettings()
 
     @model_validator(mode="after")
-    def _settings_fit_the_kind(self) -> Strategy:
+    def _settings_fit_the_kind(self) -> StrategySettings:
         if self.devices is not None and self.kind not in ("mirrored", "model_parallel"):
             raise ValueError(
                 f"devices is for kinds 'mirrored' and 'model_parallel'; this is {self.kind!r}"
@@ -82,7 +82,7 @@ class Strategy(Section):
         return self
 
     @model_validator(mode="after")
-    def _model_devices_divide(self) -> Strategy:
+    def _model_devices_divide(self) -> StrategySettings:
         parts = self.model_devices
         if parts is None:
             return self

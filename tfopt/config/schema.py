@@ -16,9 +16,9 @@ from pydantic import (
 
 from tfopt.config.base import Section, defaults_for_bare_keys, one_key_or_bare_name
 from tfopt.config.distill import DistillStep, Taught
-from tfopt.config.distributed import Strategy
+from tfopt.config.distributed import StrategySettings
 from tfopt.config.model import Model, Preprocess
-from tfopt.config.text import Text
+from tfopt.config.text import TextSettings
 from tfopt.config.training import (
     ConstantRate,
     CosineRate,
@@ -61,9 +61,9 @@ __all__ = [
     "Section",
     "Step",
     "StepRate",
-    "Strategy",
+    "StrategySettings",
     "Taught",
-    "Text",
+    "TextSettings",
     "Train",
 ]
 
@@ -141,7 +141,7 @@ class Data(Section):
     task: Literal["auto", "classification", "regression"] = "auto"
     cache: Literal["auto", "always", "never"] = "auto"
     arguments: dict[str, Any] = Field(default_factory=dict)
-    text: Text | None = None
+    text: TextSettings | None = None
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Data:
@@ -370,7 +370,7 @@ class Recipe(Section):
     data: Data
     model: Model
     train: Train | None = None
-    strategy: Strategy = Strategy()
+    strategy: StrategySettings = StrategySettings()
     steps: Annotated[tuple[Step, ...], _EMPTY_LIST] = ()
     export: Annotated[tuple[Export, ...], _EMPTY_LIST] = ()
     gate: Gate | None = None

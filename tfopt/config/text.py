@@ -12,7 +12,7 @@ from tfopt.config.base import Section
 _FIRST_BUCKET = 16
 
 
-class Text(Section):
+class TextSettings(Section):
     """How text becomes token ids.
 
     Attributes:
@@ -53,7 +53,7 @@ class Text(Section):
         return (*(step for step in steps if step < self.max_tokens), self.max_tokens)
 
     @model_validator(mode="after")
-    def _buckets_fit(self) -> Text:
+    def _buckets_fit(self) -> TextSettings:
         if self.buckets is None:
             return self
         if self.padding == "max":

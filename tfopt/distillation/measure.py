@@ -26,7 +26,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class BeforeTraining:
     """What student and teachers were before the first step.
 
     Attributes:
@@ -38,13 +38,13 @@ class Start:
     teachers: Sequence[str]
 
 
-def start_of(lesson: Lesson) -> Start:
+def start_of(lesson: Lesson) -> BeforeTraining:
     """Return the state of a lesson before it is taught."""
-    return Start(_weights(lesson.twin), _teachers(lesson))
+    return BeforeTraining(_weights(lesson.twin), _teachers(lesson))
 
 
 def measure(
-    lesson: Lesson, start: Start, *, train: Split, evaluation: Split, augment: Augment
+    lesson: Lesson, start: BeforeTraining, *, train: Split, evaluation: Split, augment: Augment
 ) -> Measurement:
     """Return what the student has become.
 
@@ -93,7 +93,7 @@ def _teachers(lesson: Lesson) -> list[str]:
     return [digest_of(teacher.weights()) for teacher in lesson.teachers]
 
 
-def _require_unmoved(lesson: Lesson, start: Start) -> None:
+def _require_unmoved(lesson: Lesson, start: BeforeTraining) -> None:
     for teacher, old, new in zip(lesson.teachers, start.teachers, _teachers(lesson), strict=True):
         if old != new:
             raise VerificationError(
@@ -103,7 +103,7 @@ def _require_unmoved(lesson: Lesson, start: Start) -> None:
             )
 
 
-def _moved(lesson: Lesson, start: Start) -> list[LayerDecision]:
+def _moved(lesson: Lesson, start: BeforeTraining) -> list[LayerDecision]:
     """Return the layers with how far each has moved, relative to where it began."""
     after = _weights(lesson.twin)
     layers = []

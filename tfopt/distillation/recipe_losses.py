@@ -49,9 +49,9 @@ def _loss(entry: settings.AnyLoss, total_steps: int) -> DistillationLoss:
             return distillation.SoftTargets(**given)
         case settings.RelationsLoss():
             return distillation.RelationLoss(**given)
-        case settings.ContrastiveLoss():
+        case settings.ContrastiveLossSettings():
             return distillation.ContrastiveLoss(**given)
-        case settings.CosineLoss():
+        case settings.CosineLossSettings():
             return distillation.CosineLoss(**given)
         case settings.HiddenLoss():
             return distillation.FeatureLoss(**given)

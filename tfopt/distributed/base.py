@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.environment import Place, choose_kind
 from tfopt.distributed.keepalive import guard_process

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tfopt.config.distributed import Strategy
+from tfopt.config.distributed import StrategySettings
 from tfopt.errors import InputError
 
 _HOROVOD = ("HOROVOD_RANK", "HOROVOD_SIZE")
@@ -102,7 +102,7 @@ def rank_of(environment: Mapping[str, str]) -> int:
         return 0
 
 
-def choose_kind(settings: Strategy, place: Place) -> str:
+def choose_kind(settings: StrategySettings, place: Place) -> str:
     """Return the strategy of a run, which must fit how its processes were started.
 
     Args:

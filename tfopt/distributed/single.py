@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import Spread, Steps
 from tfopt.distributed.elastic.run_state import Journey
 from tfopt.distributed.environment import Place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 from tfopt.data.load import load_data
 from tfopt.data.sources import tweets
 from tfopt.data.sources.tweets import distinct, mended, part_of, read_tweets, tweets_file, words_of
@@ -64,7 +64,9 @@ def test_damage() -> None:
 
 
 def test_the_source(found: tweets.Tweets) -> None:
-    settings = Data(source="tweets", limit=300, text=Text(tokenizer="minilm-l6", max_tokens=32))
+    settings = Data(
+        source="tweets", limit=300, text=TextSettings(tokenizer="minilm-l6", max_tokens=32)
+    )
     data = load_data(settings, seed=1)
     assert (data.train.examples, data.evaluation.examples) == (300, 3494)
     assert data.validation is not None

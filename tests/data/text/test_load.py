@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 from tfopt.data.load import load_data
 from tfopt.data.text.load import TextReport
 from tfopt.errors import DataError
@@ -19,12 +19,12 @@ A, GOOD, BAD, DAY, PLURAL = range(4, 9)
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Text:
+def words(tmp_path: Path) -> TextSettings:
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
-    return Text(tokenizer=str(tmp_path / "vocab.txt"), max_tokens=6)
+    return TextSettings(tokenizer=str(tmp_path / "vocab.txt"), max_tokens=6)
 
 
-def csv_data(folder: Path, text: str, words: Text, *columns: str) -> Data:
+def csv_data(folder: Path, text: str, words: TextSettings, *columns: str) -> Data:
     (folder / "t.csv").write_text(text)
     settings = words.model_copy(update={"columns": columns})
     return Data(source="csv", path=folder / "t.csv", label="mood", text=settings)
@@ -35,7 +35,7 @@ ROWS = "".join(
 )
 
 
-def test_a_column_of_text(tmp_path: Path, words: Text) -> None:
+def test_a_column_of_text(tmp_path: Path, words: TextSettings) -> None:
     data = load_data(csv_data(tmp_path, "say,more,mood\n" + ROWS, words, "say"), seed=0)
     assert data.input_shape == {"input_ids": (6,), "attention_mask": (6,)}  # no bucket is shorter
     assert data.class_names == ("n", "p")
@@ -50,7 +50,7 @@ def test_a_column_of_text(tmp_path: Path, words: Text) -> None:
     )
 
 
-def test_two_columns_are_a_pair(tmp_path: Path, words: Text) -> None:
+def test_two_columns_are_a_pair(tmp_path: Path, words: TextSettings) -> None:
     data = load_data(csv_data(tmp_path, "say,more,mood\n" + ROWS, words, "say", "more"), seed=0)
     assert sorted(data.input_shape) == ["attention_mask", "input_ids", "token_type_ids"]
     assert set(map(tuple, data.train.inputs["token_type_ids"].tolist())) == {(0, 0, 0, 0, 1, 1)}
@@ -68,13 +68,13 @@ CSV = {
 
 @pytest.mark.parametrize("name", CSV)
 def test_csv_mistakes(
-    tmp_path: Path, words: Text, name: str, refused: Callable[[Data, str], None]
+    tmp_path: Path, words: TextSettings, name: str, refused: Callable[[Data, str], None]
 ) -> None:
     text, columns, message = CSV[name]
     refused(csv_data(tmp_path, text, words, *columns), message)
 
 
-def test_a_row_without_known_words_is_counted(tmp_path: Path, words: Text) -> None:
+def test_a_row_without_known_words_is_counted(tmp_path: Path, words: TextSettings) -> None:
     settings = csv_data(tmp_path, "say,more,mood\n" + ROWS + "xyz,a,p\n", words, "say")
     assert load_data(settings, seed=0).notes[1:] == (
         "text: 1 row(s) hold no token that the vocabulary knows",
@@ -83,7 +83,7 @@ def test_a_row_without_known_words_is_counted(tmp_path: Path, words: Text) -> No
 
 @pytest.mark.parametrize("source", ["npz", "own"])
 def test_strings_of_other_sources(
-    tmp_path: Path, words: Text, source: str, own: Callable[[str], str]
+    tmp_path: Path, words: TextSettings, source: str, own: Callable[[str], str]
 ) -> None:
     texts, labels = ["a good day", "bad days"] * 10, [1, 0] * 10
     if source == "npz":
@@ -115,7 +115,7 @@ OWN = {
 
 @pytest.mark.parametrize("name", OWN)
 def test_what_is_not_text(
-    words: Text, name: str, own: Callable[[str], str], refused: Callable[[Data, str], None]
+    words: TextSettings, name: str, own: Callable[[str], str], refused: Callable[[Data, str], None]
 ) -> None:
     returned, message = OWN[name]
     body = f"def load():\n    return {{'train': ({returned})}}"
@@ -132,6 +132,6 @@ def test_reports_add_up() -> None:
     )
 
 
-def test_labels_are_needed(words: Text, own: Callable[[str], Any]) -> None:
+def test_labels_are_needed(words: TextSettings, own: Callable[[str], Any]) -> None:
     with pytest.raises(DataError, match="give .texts, labels."):
         load_data(Data(source=own("def load():\n    return ['a', 'a']"), text=words), seed=0)

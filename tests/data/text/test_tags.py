@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 from tfopt.data.load import load_data
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] a cat ##s run".split()
@@ -16,9 +16,9 @@ X = -100
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Text:
+def words(tmp_path: Path) -> TextSettings:
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
-    return Text(tokenizer=str(tmp_path / "vocab.txt"), max_tokens=7, buckets=(5,))
+    return TextSettings(tokenizer=str(tmp_path / "vocab.txt"), max_tokens=7, buckets=(5,))
 
 
 def body(rows: str, tags: str) -> str:
@@ -27,7 +27,7 @@ def body(rows: str, tags: str) -> str:
 
 @pytest.mark.parametrize("tags", [NAMES, "[np.array([0, 1]), [1, 2, 0, 1, 2]] * 5"])
 def test_a_tag_goes_to_the_first_token_of_its_word(
-    words: Text, own: Callable[[str], str], tags: str
+    words: TextSettings, own: Callable[[str], str], tags: str
 ) -> None:
     data = load_data(Data(source=own(body(ROWS, tags)), text=words), seed=0)
     assert data.train.inputs["input_ids"][:2].tolist() == [
@@ -41,14 +41,14 @@ def test_a_tag_goes_to_the_first_token_of_its_word(
 
 
 def test_names_that_are_missing_from_a_split_keep_their_numbers(
-    words: Text, own: Callable[[str], str]
+    words: TextSettings, own: Callable[[str], str]
 ) -> None:
     code = f"def load():\n    return ({ROWS}, {NAMES}), ([['run', 'a']], [['v', 'd']])"
     data = load_data(Data(source=own(code), text=words), seed=0)
     assert data.evaluation.labels.tolist() == [[X, 2, 0, X, X, X, X]]
 
 
-def test_one_label_a_row_of_words(words: Text, own: Callable[[str], str]) -> None:
+def test_one_label_a_row_of_words(words: TextSettings, own: Callable[[str], str]) -> None:
     data = load_data(Data(source=own(body(ROWS, "['p', 'q'] * 5")), text=words), seed=0)
     assert np.array_equal(data.train.labels, [0, 1] * 5)
 
@@ -68,7 +68,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(
-    words: Text, name: str, own: Callable[[str], str], refused: Callable[[Data, str], None]
+    words: TextSettings, name: str, own: Callable[[str], str], refused: Callable[[Data, str], None]
 ) -> None:
     rows, tags, message = MISTAKES[name]
     refused(Data(source=own(body(rows, tags)), text=words), message)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfopt.config.schema import Text
+from tfopt.config.schema import TextSettings
 from tfopt.data.text.vocabulary import require_same_vocabulary
 from tfopt.errors import DataError
 
@@ -25,17 +25,17 @@ def test_another_vocabulary_is_named(tmp_path: Path) -> None:
     other = folder_of(tmp_path / "other", WORDS[::-1])
     message = "12 of its 17 ids mean something else there, such as 5, which is 'word11' here and"
     with pytest.raises(DataError, match=message):
-        require_same_vocabulary(Text(tokenizer=other), checkpoint)
+        require_same_vocabulary(TextSettings(tokenizer=other), checkpoint)
 
 
 @pytest.mark.parametrize("words", [WORDS, [*WORDS, "more"], ["new", *WORDS[1:]]])
 def test_the_same_and_extended_vocabularies_pass(words: list[str], tmp_path: Path) -> None:
     checkpoint = folder_of(tmp_path / "model", WORDS)
-    require_same_vocabulary(Text(tokenizer=folder_of(tmp_path / "own", words)), checkpoint)
-    require_same_vocabulary(Text(tokenizer=checkpoint), checkpoint)
+    require_same_vocabulary(TextSettings(tokenizer=folder_of(tmp_path / "own", words)), checkpoint)
+    require_same_vocabulary(TextSettings(tokenizer=checkpoint), checkpoint)
 
 
 def test_a_checkpoint_without_a_tokenizer_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     own = folder_of(tmp_path / "own", WORDS)
-    require_same_vocabulary(Text(tokenizer=own), str(tmp_path / "model"))
+    require_same_vocabulary(TextSettings(tokenizer=own), str(tmp_path / "model"))

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.dtensor import sharding
 from tfopt.distributed.dtensor.strategy import ModelParallel
 from tfopt.distributed.dtensor.train_step import ShardedSteps

@@ -11,7 +11,7 @@ import pytest
 from tfopt.distributed.launch.launcher import free_ports
 from tfopt.distributed.tf_distribute import cluster as presence
 from tfopt.distributed.tf_distribute.cluster import (
-    Cluster,
+    ClusterAddresses,
     first_absent,
     is_listening,
     read_cluster,
@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reading() -> None:
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
-    assert read_cluster(json.dumps({"cluster": cluster})) == Cluster(
+    assert read_cluster(json.dumps({"cluster": cluster})) == ClusterAddresses(
         "a:1", ("b:1", "c:1"), ("d:1",)
     )
 
@@ -42,7 +42,7 @@ def test_who_is_absent() -> None:
 
 def test_a_chief_that_comes_late_and_goes() -> None:
     port = free_ports(1)[0]
-    cluster = Cluster(f"localhost:{port}", ("b:1",), ("d:1",))
+    cluster = ClusterAddresses(f"localhost:{port}", ("b:1",), ("d:1",))
     waiting = threading.Thread(target=cluster.wait_while_chief_is_there, daemon=True)
     waiting.start()
     with socket.create_server(("localhost", port)) as chief:
@@ -57,4 +57,4 @@ def test_a_chief_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "_CHIEF_SECONDS", 0.1)
     port = free_ports(1)[0]
     with pytest.raises(InputError, match=f"No chief listens on localhost:{port}"):
-        Cluster(f"localhost:{port}", ("b:1",), ("d:1",)).wait_while_chief_is_there()
+        ClusterAddresses(f"localhost:{port}", ("b:1",), ("d:1",)).wait_while_chief_is_there()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import open_strategy
 from tfopt.distributed.environment import Place
 from tfopt.distributed.launch.launcher import free_ports

@@ -10,14 +10,14 @@ import pytest
 from tfopt.models.transformers.build import from_checkpoint
 from tfopt.models.transformers.initialization import initialization_of
 from tfopt.models.transformers.narrowing import strongest_neurons
-from tfopt.models.transformers.settings import Shape, Task, Text
+from tfopt.models.transformers.settings import HeadSettings, Shape, TextInputs
 
 TINY = Path(__file__).parent / "data"
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_the_strongest_neurons_are_kept(family: str) -> None:
-    task, text = Task("classification", 3), Text(8)
+    task, text = HeadSettings("classification", 3), TextInputs(8)
     wide = from_checkpoint(TINY / family, Shape(), task, text)
     neurons = wide.get_layer("layer_0_intermediate").kernel.shape[1]
     slim = from_checkpoint(TINY / family, Shape(intermediate=neurons // 2), task, text)

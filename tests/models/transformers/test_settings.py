@@ -8,7 +8,7 @@ import pytest
 
 from tfopt.errors import InputError, ModelError
 from tfopt.models.transformers.config import TransformerConfig
-from tfopt.models.transformers.settings import Shape, Task, Text, text_of
+from tfopt.models.transformers.settings import HeadSettings, Shape, TextInputs, text_of
 
 CONFIG = TransformerConfig(
     family="bert",
@@ -63,20 +63,20 @@ def test_impossible_shapes(shape: Shape, message: str) -> None:
 )
 def test_impossible_tasks(head: str, pooling: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Task(head, 2, pooling).pooling_for(CONFIG)
+        HeadSettings(head, 2, pooling).pooling_for(CONFIG)
 
 
 @pytest.mark.parametrize(
     ("shape", "text"),
     [
-        ({"input_ids": (8,), "attention_mask": (8,)}, Text(8)),
+        ({"input_ids": (8,), "attention_mask": (8,)}, TextInputs(8)),
         (
             dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (None,)),
-            Text(None, True),
+            TextInputs(None, True),
         ),
     ],
 )
-def test_texts(shape: Any, text: Text) -> None:
+def test_texts(shape: Any, text: TextInputs) -> None:
     assert text_of(shape, builder="bert") == text
 
 
@@ -97,9 +97,9 @@ def test_what_is_no_text(shape: Any) -> None:
 
 def test_texts_that_the_model_cannot_read() -> None:
     with pytest.raises(ModelError, match="reads 1 to 20 tokens of a text. Received: 21"):
-        Text(21).require_fit(CONFIG)
+        TextInputs(21).require_fit(CONFIG)
     without = TransformerConfig(
         family="gpt2", vocabulary=9, hidden=4, layers=1, heads=1, intermediate=4, positions=9
     )
     with pytest.raises(ModelError, match="gpt2 model has no token types"):
-        Text(4, pairs=True).require_fit(without)
+        TextInputs(4, pairs=True).require_fit(without)

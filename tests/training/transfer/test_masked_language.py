@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfopt.config.schema import Model as ModelSection
-from tfopt.config.schema import Text
+from tfopt.config.schema import TextSettings
 from tfopt.config.transfer import KeepPretrained, Transfer
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import InputError
@@ -112,7 +112,7 @@ def test_models_and_settings_that_do_not_fit(
 def test_the_tokenizer_tells_what_is_not_set(tmp_path: Path) -> None:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
-    text = Text(tokenizer=str(tmp_path))
+    text = TextSettings(tokenizer=str(tmp_path))
     asked = Transfer(keep_pretrained={"masked_language_model": 0.5})
     told = with_hidden_tokens(asked, text).keep_pretrained
     assert told is not None

@@ -5,13 +5,13 @@ import pytest
 
 from tfopt.errors import VerificationError
 from tfopt.keras2.core import keras
-from tfopt.training.transfer.weight_change import Start
+from tfopt.training.transfer.weight_change import InitialWeights
 
 
-def layer_and_start() -> tuple[keras.layers.Layer, Start]:
+def layer_and_start() -> tuple[keras.layers.Layer, InitialWeights]:
     layer = keras.layers.BatchNormalization(name="norm")
     layer.build((None, 3))
-    return layer, Start({"norm": layer})
+    return layer, InitialWeights({"norm": layer})
 
 
 def test_a_changed_weight_of_a_frozen_layer_is_named() -> None:

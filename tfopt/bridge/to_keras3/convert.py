@@ -13,7 +13,7 @@ from tfopt.bridge.keras3 import is_keras3, require_tensorflow_backend
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.provenance import (
     Origin,
-    Place,
+    WeightPlace,
     give_vocabularies,
     origin_of,
     plain_layers,
@@ -212,7 +212,7 @@ def _copy_flags(fresh: Any, model: Model, origin: Origin) -> None:
             layer.trainable = False
 
 
-def _value(place: Place, held: dict[str, list[Any]]) -> npt.NDArray[Any]:
+def _value(place: WeightPlace, held: dict[str, list[Any]]) -> npt.NDArray[Any]:
     if place.layer is None:
         if place.constant is None:
             raise ModelError(f"The value of the weight {place.path!r} is not known.")

@@ -59,7 +59,7 @@ _WRAPPED = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class LayerPair:
     """Two layers of one meaning, one inside each layer of a pair.
 
     Attributes:
@@ -99,17 +99,17 @@ def layer_for(layer: Layer, name: str, convert: Convert) -> Any:
     return made
 
 
-def parts_of(source: Layer, target: Any) -> list[Parts]:
+def parts_of(source: Layer, target: Any) -> list[LayerPair]:
     """Return the layers inside a pair of layers, under equal attribute names."""
     if isinstance(source, keras2.layers.StackedRNNCells):
-        return [Parts(*both) for both in zip(source.cells, target.cells, strict=True)]
+        return [LayerPair(*both) for both in zip(source.cells, target.cells, strict=True)]
     names = [
         name
         for name in _INSIDE
         # The one layer that Keras 2 made both directions from is never built.
         if isinstance(getattr(source, name, None), keras2.layers.Layer) and hasattr(target, name)
     ]
-    return [Parts(getattr(source, name), getattr(target, name)) for name in names]
+    return [LayerPair(getattr(source, name), getattr(target, name)) for name in names]
 
 
 _INSIDE = (

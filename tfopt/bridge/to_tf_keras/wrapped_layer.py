@@ -29,7 +29,7 @@ from tfopt.keras2.core import keras as keras2
 __all__ = ["OBJECTS", "Keras3Layer", "fallback"]
 
 
-class _Held:
+class _UntrackedLayer:
     """A Keras 3 layer out of sight of tf_keras, which would track it as its own."""
 
     def __init__(self, layer: Any, calls: Sequence[Pattern]) -> None:
@@ -73,7 +73,7 @@ class Keras3Layer(keras2.layers.Layer):
         # Masks come in and go out as attributes of tensors, which both Kerases call alike.
         self.supports_masking = True
         self._compute_output_and_mask_jointly = True
-        self._held = _Held(from_config(keras3_layer, f"Layer {self.name!r}"), calls)
+        self._held = _UntrackedLayer(from_config(keras3_layer, f"Layer {self.name!r}"), calls)
         # As text, because tf_keras wraps dicts and lists that are attributes.
         self._config_text = json.dumps(
             {

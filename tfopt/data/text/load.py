@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.config.schema import Text
+from tfopt.config.schema import TextSettings
 from tfopt.data.checks import Array, as_label_arrays, check_lengths
 from tfopt.data.text.batches import IDS, MASK, TokenSplit, token_inputs
 from tfopt.data.text.tags import are_tags, are_words, labels_of_tags, tag_numbers, word_rows
@@ -63,7 +63,7 @@ class TextReport:
 
 
 def splits_of_texts(
-    named: Mapping[str, tuple[str, Any]], settings: Text
+    named: Mapping[str, tuple[str, Any]], settings: TextSettings
 ) -> tuple[dict[str, TokenSplit], tuple[str, ...]]:
     """Return several sets of texts as splits, with one report on all.
 
@@ -88,7 +88,7 @@ def splits_of_texts(
 
 
 def split_of_texts(
-    data: Any, *, tokenizer: TextTokenizer, settings: Text, what: str
+    data: Any, *, tokenizer: TextTokenizer, settings: TextSettings, what: str
 ) -> tuple[TokenSplit, TextReport]:
     """Return the token ids of texts, with their labels.
 

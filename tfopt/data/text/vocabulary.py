@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfopt.config.schema import Text
+from tfopt.config.schema import TextSettings
 from tfopt.data.text.tokenizer import load_tokenizer
 from tfopt.data.text.tokenizer_files import find_files
 from tfopt.errors import DataError
@@ -12,7 +12,7 @@ from tfopt.errors import DataError
 _LEAST_SHARED = 0.5
 
 
-def require_same_vocabulary(settings: Text, checkpoint: str) -> None:
+def require_same_vocabulary(settings: TextSettings, checkpoint: str) -> None:
     """Raise if most token ids mean something else to the pretrained model.
 
     A vocabulary may have been extended, so a few ids may differ. A checkpoint without a

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import Spread
 from tfopt.distributed.dtensor import sharding
 from tfopt.distributed.dtensor.train_step import ShardedSteps

@@ -23,8 +23,8 @@ from tfopt.distributed.elastic.settings import (
     Change,
     Elastic,
     ElasticResult,
+    NumberedRows,
     OnStep,
-    Source,
     require_rows_for_all,
     require_valid,
 )
@@ -68,13 +68,13 @@ def fit_elastic(
         VerificationError: If the ranks hold different weights.
         StorageError: If the chief cannot write the checkpoint.
     """
-    return _Run(model, Source.of(data, examples), settings, on_step).to_the_end()
+    return _Run(model, NumberedRows.of(data, examples), settings, on_step).to_the_end()
 
 
 @dataclass(slots=True)
 class _Run:
     model: Any
-    source: Source
+    source: NumberedRows
     settings: Elastic
     on_step: OnStep | None
     step: int = 0

@@ -80,7 +80,7 @@ class ElasticResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class NumberedRows:
     """Rows by number.
 
     Attributes:
@@ -92,7 +92,7 @@ class Source:
     examples: int
 
     @classmethod
-    def of(cls, data: tuple[Any, Any] | Batch, examples: int | None) -> Source:
+    def of(cls, data: tuple[Any, Any] | Batch, examples: int | None) -> NumberedRows:
         """Return the rows of arrays, or of a function.
 
         Raises:

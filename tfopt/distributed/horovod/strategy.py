@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.communication_time import ExchangeClock
 from tfopt.distributed.environment import Place
 from tfopt.distributed.horovod.consistency import gather, mean_of_state

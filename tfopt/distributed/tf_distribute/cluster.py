@@ -16,7 +16,7 @@ _CHIEF_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterAddresses:
     """The addresses of a cluster, ``host:port``.
 
     Attributes:
@@ -48,10 +48,10 @@ class Cluster:
             misses = 0 if is_listening(self.chief) else misses + 1
 
 
-def read_cluster(text: str) -> Cluster:
+def read_cluster(text: str) -> ClusterAddresses:
     """Return the cluster of a ``TF_CONFIG`` that ``find_place`` has checked."""
     cluster = json.loads(text)["cluster"]
-    return Cluster(cluster["chief"][0], tuple(cluster["worker"]), tuple(cluster["ps"]))
+    return ClusterAddresses(cluster["chief"][0], tuple(cluster["worker"]), tuple(cluster["ps"]))
 
 
 def first_absent(addresses: Sequence[str], *, seconds: float) -> str | None:

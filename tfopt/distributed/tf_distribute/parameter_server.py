@@ -19,13 +19,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import Spread
 from tfopt.distributed.environment import Place
 from tfopt.distributed.lost_peers import named_loss
 from tfopt.distributed.single import Single
 from tfopt.distributed.tf_distribute.cluster import (
-    Cluster,
+    ClusterAddresses,
     first_absent,
     is_listening,
     read_cluster,
@@ -53,7 +53,7 @@ class ParameterServer(Single):
     name = "parameter_server"
     copies = True
 
-    def __init__(self, native: Any, cluster: Cluster) -> None:
+    def __init__(self, native: Any, cluster: ClusterAddresses) -> None:
         self._native = native
         self._cluster = cluster
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(native)
@@ -94,7 +94,9 @@ class AsynchronousSteps:
     changed by then stays changed.
     """
 
-    def __init__(self, model: Any, native: Any, coordinator: Any, cluster: Cluster) -> None:
+    def __init__(
+        self, model: Any, native: Any, coordinator: Any, cluster: ClusterAddresses
+    ) -> None:
         self._model = model
         self._native = native
         self._coordinator = coordinator

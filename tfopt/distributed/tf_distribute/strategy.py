@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.base import Spread, Steps
 from tfopt.distributed.communication_time import ExchangeClock
 from tfopt.distributed.elastic.run_state import Journey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfopt.config.distributed import Strategy as Settings
+from tfopt.config.distributed import StrategySettings as Settings
 from tfopt.distributed.environment import Place
 from tfopt.distributed.lost_peers import reason_of
 from tfopt.distributed.tf_distribute.cluster import first_absent

@@ -35,7 +35,7 @@ from tfopt.runtimes import ProbeResult, open_litert, probe_litert, run_child, si
 from tfopt.runtimes.litert.precision import require_precision
 from tfopt.storage import check_target, gzip_bytes, write_whole
 
-__all__ = ["Conversion", "convert_litert", "gzip_bytes", "has_trained_ranges"]
+__all__ = ["ConvertedFile", "convert_litert", "gzip_bytes", "has_trained_ranges"]
 
 _STATIC = frozenset({"int8", "int8_io", "int16x8"})
 _WORKER = "tfopt.export.litert.worker"
@@ -47,7 +47,7 @@ _STATE_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
+class ConvertedFile:
     """A converted file.
 
     Attributes:
@@ -99,7 +99,7 @@ def convert_litert(  # noqa: PLR0913  # keyword-only options, each with its own 
     statistics: InputStatistics | Sequence[InputStatistics] | None = None,
     example: Any = None,
     overwrite: bool = False,
-) -> Conversion:
+) -> ConvertedFile:
     """Convert a model in a child process, run the file, and only then put it in place.
 
     The batch is left free, unless the model was built with one or has recurrent layers. If
@@ -153,7 +153,7 @@ def convert_litert(  # noqa: PLR0913  # keyword-only options, each with its own 
         attempt = _Attempt(model, target, settings, Path(folder), rows, sizes)
         content, batch, more_notes = _convert(attempt, signature, batch)
         write_whole(target, content)
-    return Conversion(
+    return ConvertedFile(
         path=target,
         precision=settings.precision,
         seconds=time.monotonic() - started,

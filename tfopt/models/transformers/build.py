@@ -17,7 +17,7 @@ from tfopt.models.transformers.body import body
 from tfopt.models.transformers.config import TransformerConfig, read_config
 from tfopt.models.transformers.initialization import Initialization, remember_initialization
 from tfopt.models.transformers.loading import Pretrained, load_weights
-from tfopt.models.transformers.settings import Shape, Task, Text, text_of
+from tfopt.models.transformers.settings import HeadSettings, Shape, TextInputs, text_of
 from tfopt.models.transformers.tensors import open_tensors
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def bert(
         BackendMissing: If the packaged model or safetensors is not installed.
     """
     shape = Shape(layers, hidden, heads, intermediate, embedding_rank, dropout)
-    task = Task(head, outputs(classes, builder="bert"), pooling)
+    task = HeadSettings(head, outputs(classes, builder="bert"), pooling)
     return _built("bert", checkpoint, vocabulary, shape, task, text_of(input_shape, builder="bert"))
 
 
@@ -132,11 +132,13 @@ def gpt2(
         BackendMissing: See ``bert``.
     """
     shape = Shape(layers, hidden, heads, intermediate, embedding_rank, dropout)
-    task = Task(head, outputs(classes, builder="gpt2"), pooling)
+    task = HeadSettings(head, outputs(classes, builder="gpt2"), pooling)
     return _built("gpt2", checkpoint, vocabulary, shape, task, text_of(input_shape, builder="gpt2"))
 
 
-def from_checkpoint(checkpoint: str | Path, shape: Shape, task: Task, text: Text) -> Model:
+def from_checkpoint(
+    checkpoint: str | Path, shape: Shape, task: HeadSettings, text: TextInputs
+) -> Model:
     """Return a transformer with pretrained weights, whatever its family.
 
     Args:
@@ -158,8 +160,8 @@ def _built(
     checkpoint: str | None,
     vocabulary: int | None,
     shape: Shape,
-    task: Task,
-    text: Text,
+    task: HeadSettings,
+    text: TextInputs,
 ) -> Model:
     default = _GPT2 if builder == "gpt2" else _BERT
     if checkpoint is None:
@@ -180,7 +182,7 @@ def _built(
 
 
 def _with_weights(
-    folder: Path, config: TransformerConfig, shape: Shape, task: Task, text: Text
+    folder: Path, config: TransformerConfig, shape: Shape, task: HeadSettings, text: TextInputs
 ) -> Model:
     changed, blocks = shape.applied(config)
     model = _graph(changed, task, text)
@@ -192,7 +194,11 @@ def _with_weights(
 
 
 def _with_random_weights(
-    default: TransformerConfig, vocabulary: int | None, shape: Shape, task: Task, text: Text
+    default: TransformerConfig,
+    vocabulary: int | None,
+    shape: Shape,
+    task: HeadSettings,
+    text: TextInputs,
 ) -> Model:
     if type(vocabulary) is not int or vocabulary < 1:
         raise InputError(
@@ -223,7 +229,7 @@ def _room_for(shape: Shape, config: TransformerConfig) -> TransformerConfig:
     return replace(config, **asked)
 
 
-def _graph(config: TransformerConfig, task: Task, text: Text) -> Model:
+def _graph(config: TransformerConfig, task: HeadSettings, text: TextInputs) -> Model:
     """Return the model with random weights.
 
     Raises:

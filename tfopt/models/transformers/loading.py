@@ -16,7 +16,7 @@ from tfopt.models.transformers.config import TransformerConfig
 from tfopt.models.transformers.initialization import Initialization
 from tfopt.models.transformers.names import (
     TIED,
-    Source,
+    TensorSource,
     block_of,
     meant_shapes,
     prefix_of,
@@ -88,7 +88,7 @@ class _Loading:
         self._new: dict[str, str] = {}
         self._wide: dict[str, list[Array]] = {}
 
-    def load(self, name: str, entry: Source, *, is_body: bool) -> None:
+    def load(self, name: str, entry: TensorSource, *, is_body: bool) -> None:
         """Load one layer, if the model has it."""
         layer = self._layers.get(name)
         if layer is None:
@@ -113,7 +113,7 @@ class _Loading:
         else:
             self._take(name, entry, tensors)
 
-    def _take(self, name: str, entry: Source, tensors: Sequence[Tensor]) -> None:
+    def _take(self, name: str, entry: TensorSource, tensors: Sequence[Tensor]) -> None:
         """Load, derive or leave random a layer whose tensors are as the config means them."""
         layer, theirs = self._layers[name], self._source.config
         shapes = [tuple(variable.shape) for variable in layer.weights]
@@ -220,13 +220,13 @@ class _Loading:
             self._problems.append(f"{name} is not the table of tokens, to which the head is tied")
 
 
-def _tensor_names(entry: Source) -> list[str]:
+def _tensor_names(entry: TensorSource) -> list[str]:
     if entry.kind == "vector":
         return [entry.name]
     return [f"{entry.name}.weight", *([] if entry.kind == "table" else [f"{entry.name}.bias"])]
 
 
-def _shape(entry: Source, tensor: Tensor) -> tuple[int, ...]:
+def _shape(entry: TensorSource, tensor: Tensor) -> tuple[int, ...]:
     """Return the shape of the layer's weight that a tensor fits."""
     shape = tensor.shape
     if entry.kind == "dense" and len(shape) == 2:
@@ -238,7 +238,7 @@ def _shape(entry: Source, tensor: Tensor) -> tuple[int, ...]:
     return shape
 
 
-def _value(entry: Source, tensor: Tensor) -> npt.NDArray[np.float32]:
+def _value(entry: TensorSource, tensor: Tensor) -> npt.NDArray[np.float32]:
     values = tensor.read()
     if entry.kind == "dense" and values.ndim == 2:
         return values.T

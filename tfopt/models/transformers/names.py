@@ -12,7 +12,7 @@ from tfopt.models.transformers.config import Family, TransformerConfig
 Kind: TypeAlias = Literal["table", "dense", "fused", "norm", "vector"]
 
 
-class Source(NamedTuple):
+class TensorSource(NamedTuple):
     """Where the weights of one layer come from.
 
     Attributes:
@@ -28,67 +28,67 @@ class Source(NamedTuple):
     third: int | None = None
 
 
-_BERT: Mapping[str, Source] = {
-    "word_embeddings": Source("embeddings.word_embeddings", "table"),
-    "position_embeddings": Source("embeddings.position_embeddings", "table"),
-    "token_type_embeddings": Source("embeddings.token_type_embeddings", "table"),
-    "embeddings_norm": Source("embeddings.LayerNorm", "norm"),
-    "layer_#_attention_query": Source("encoder.layer.#.attention.self.query", "dense"),
-    "layer_#_attention_key": Source("encoder.layer.#.attention.self.key", "dense"),
-    "layer_#_attention_value": Source("encoder.layer.#.attention.self.value", "dense"),
-    "layer_#_attention_output": Source("encoder.layer.#.attention.output.dense", "dense"),
-    "layer_#_attention_norm": Source("encoder.layer.#.attention.output.LayerNorm", "norm"),
-    "layer_#_intermediate": Source("encoder.layer.#.intermediate.dense", "dense"),
-    "layer_#_output": Source("encoder.layer.#.output.dense", "dense"),
-    "layer_#_output_norm": Source("encoder.layer.#.output.LayerNorm", "norm"),
+_BERT: Mapping[str, TensorSource] = {
+    "word_embeddings": TensorSource("embeddings.word_embeddings", "table"),
+    "position_embeddings": TensorSource("embeddings.position_embeddings", "table"),
+    "token_type_embeddings": TensorSource("embeddings.token_type_embeddings", "table"),
+    "embeddings_norm": TensorSource("embeddings.LayerNorm", "norm"),
+    "layer_#_attention_query": TensorSource("encoder.layer.#.attention.self.query", "dense"),
+    "layer_#_attention_key": TensorSource("encoder.layer.#.attention.self.key", "dense"),
+    "layer_#_attention_value": TensorSource("encoder.layer.#.attention.self.value", "dense"),
+    "layer_#_attention_output": TensorSource("encoder.layer.#.attention.output.dense", "dense"),
+    "layer_#_attention_norm": TensorSource("encoder.layer.#.attention.output.LayerNorm", "norm"),
+    "layer_#_intermediate": TensorSource("encoder.layer.#.intermediate.dense", "dense"),
+    "layer_#_output": TensorSource("encoder.layer.#.output.dense", "dense"),
+    "layer_#_output_norm": TensorSource("encoder.layer.#.output.LayerNorm", "norm"),
 }
-_DISTILBERT: Mapping[str, Source] = {
-    "word_embeddings": Source("embeddings.word_embeddings", "table"),
-    "position_embeddings": Source("embeddings.position_embeddings", "table"),
-    "embeddings_norm": Source("embeddings.LayerNorm", "norm"),
-    "layer_#_attention_query": Source("transformer.layer.#.attention.q_lin", "dense"),
-    "layer_#_attention_key": Source("transformer.layer.#.attention.k_lin", "dense"),
-    "layer_#_attention_value": Source("transformer.layer.#.attention.v_lin", "dense"),
-    "layer_#_attention_output": Source("transformer.layer.#.attention.out_lin", "dense"),
-    "layer_#_attention_norm": Source("transformer.layer.#.sa_layer_norm", "norm"),
-    "layer_#_intermediate": Source("transformer.layer.#.ffn.lin1", "dense"),
-    "layer_#_output": Source("transformer.layer.#.ffn.lin2", "dense"),
-    "layer_#_output_norm": Source("transformer.layer.#.output_layer_norm", "norm"),
+_DISTILBERT: Mapping[str, TensorSource] = {
+    "word_embeddings": TensorSource("embeddings.word_embeddings", "table"),
+    "position_embeddings": TensorSource("embeddings.position_embeddings", "table"),
+    "embeddings_norm": TensorSource("embeddings.LayerNorm", "norm"),
+    "layer_#_attention_query": TensorSource("transformer.layer.#.attention.q_lin", "dense"),
+    "layer_#_attention_key": TensorSource("transformer.layer.#.attention.k_lin", "dense"),
+    "layer_#_attention_value": TensorSource("transformer.layer.#.attention.v_lin", "dense"),
+    "layer_#_attention_output": TensorSource("transformer.layer.#.attention.out_lin", "dense"),
+    "layer_#_attention_norm": TensorSource("transformer.layer.#.sa_layer_norm", "norm"),
+    "layer_#_intermediate": TensorSource("transformer.layer.#.ffn.lin1", "dense"),
+    "layer_#_output": TensorSource("transformer.layer.#.ffn.lin2", "dense"),
+    "layer_#_output_norm": TensorSource("transformer.layer.#.output_layer_norm", "norm"),
 }
-_GPT2: Mapping[str, Source] = {
-    "word_embeddings": Source("wte", "table"),
-    "position_embeddings": Source("wpe", "table"),
-    "layer_#_attention_norm": Source("h.#.ln_1", "norm"),
-    "layer_#_attention_query": Source("h.#.attn.c_attn", "fused", 0),
-    "layer_#_attention_key": Source("h.#.attn.c_attn", "fused", 1),
-    "layer_#_attention_value": Source("h.#.attn.c_attn", "fused", 2),
-    "layer_#_attention_output": Source("h.#.attn.c_proj", "fused"),
-    "layer_#_intermediate_norm": Source("h.#.ln_2", "norm"),
-    "layer_#_intermediate": Source("h.#.mlp.c_fc", "fused"),
-    "layer_#_output": Source("h.#.mlp.c_proj", "fused"),
-    "final_norm": Source("ln_f", "norm"),
+_GPT2: Mapping[str, TensorSource] = {
+    "word_embeddings": TensorSource("wte", "table"),
+    "position_embeddings": TensorSource("wpe", "table"),
+    "layer_#_attention_norm": TensorSource("h.#.ln_1", "norm"),
+    "layer_#_attention_query": TensorSource("h.#.attn.c_attn", "fused", 0),
+    "layer_#_attention_key": TensorSource("h.#.attn.c_attn", "fused", 1),
+    "layer_#_attention_value": TensorSource("h.#.attn.c_attn", "fused", 2),
+    "layer_#_attention_output": TensorSource("h.#.attn.c_proj", "fused"),
+    "layer_#_intermediate_norm": TensorSource("h.#.ln_2", "norm"),
+    "layer_#_intermediate": TensorSource("h.#.mlp.c_fc", "fused"),
+    "layer_#_output": TensorSource("h.#.mlp.c_proj", "fused"),
+    "final_norm": TensorSource("ln_f", "norm"),
 }
-_BODY: Mapping[Family, Mapping[str, Source]] = {
+_BODY: Mapping[Family, Mapping[str, TensorSource]] = {
     "bert": _BERT,
     "roberta": _BERT,
     "distilbert": _DISTILBERT,
     "gpt2": _GPT2,
 }
-_HEAD: Mapping[Family, Mapping[str, Source]] = {
+_HEAD: Mapping[Family, Mapping[str, TensorSource]] = {
     "bert": {
-        "lm_transform": Source("cls.predictions.transform.dense", "dense"),
-        "lm_norm": Source("cls.predictions.transform.LayerNorm", "norm"),
-        "lm_bias": Source("cls.predictions.bias", "vector"),
+        "lm_transform": TensorSource("cls.predictions.transform.dense", "dense"),
+        "lm_norm": TensorSource("cls.predictions.transform.LayerNorm", "norm"),
+        "lm_bias": TensorSource("cls.predictions.bias", "vector"),
     },
     "roberta": {
-        "lm_transform": Source("lm_head.dense", "dense"),
-        "lm_norm": Source("lm_head.layer_norm", "norm"),
-        "lm_bias": Source("lm_head.bias", "vector"),
+        "lm_transform": TensorSource("lm_head.dense", "dense"),
+        "lm_norm": TensorSource("lm_head.layer_norm", "norm"),
+        "lm_bias": TensorSource("lm_head.bias", "vector"),
     },
     "distilbert": {
-        "lm_transform": Source("vocab_transform", "dense"),
-        "lm_norm": Source("vocab_layer_norm", "norm"),
-        "lm_bias": Source("vocab_projector.bias", "vector"),
+        "lm_transform": TensorSource("vocab_transform", "dense"),
+        "lm_norm": TensorSource("vocab_layer_norm", "norm"),
+        "lm_bias": TensorSource("vocab_projector.bias", "vector"),
     },
     "gpt2": {},
 }
@@ -120,7 +120,9 @@ _HARMLESS: tuple[tuple[str, str], ...] = (
 )
 
 
-def sources(config: TransformerConfig, blocks: Iterable[int]) -> Iterator[tuple[str, Source, bool]]:
+def sources(
+    config: TransformerConfig, blocks: Iterable[int]
+) -> Iterator[tuple[str, TensorSource, bool]]:
     """Yield layer, source, and whether it is of the body rather than the head.
 
     Args:
@@ -138,7 +140,9 @@ def sources(config: TransformerConfig, blocks: Iterable[int]) -> Iterator[tuple[
         yield layer, source, False
 
 
-def meant_shapes(layer: str, source: Source, config: TransformerConfig) -> list[tuple[int, ...]]:
+def meant_shapes(
+    layer: str, source: TensorSource, config: TransformerConfig
+) -> list[tuple[int, ...]]:
     """Return the shapes of a layer's weights in the pretrained model, as its config means them.
 
     Args:

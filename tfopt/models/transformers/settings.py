@@ -70,7 +70,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class HeadSettings:
     """What a transformer is for.
 
     Attributes:
@@ -102,7 +102,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextInputs:
     """What one example is.
 
     Attributes:
@@ -129,7 +129,7 @@ class Text:
             )
 
 
-def text_of(input_shape: Any, *, builder: str) -> Text:
+def text_of(input_shape: Any, *, builder: str) -> TextInputs:
     """Return what one example of the data is.
 
     Args:
@@ -147,7 +147,7 @@ def text_of(input_shape: Any, *, builder: str) -> Text:
             f"{builder} takes text: the inputs input_ids and attention_mask, and token_type_ids "
             f"for pairs, each of shape (tokens,). One example has: {input_shape}."
         )
-    return Text(tokens=next(iter(lengths))[0], pairs=INPUTS[2] in names)
+    return TextInputs(tokens=next(iter(lengths))[0], pairs=INPUTS[2] in names)
 
 
 def _blocks(layers: int | Sequence[int] | None, available: int) -> list[int]:

@@ -28,7 +28,7 @@ class PulledModel(keras.Model):
         Layers among them train along, and are in the checkpoints.
         """
         self._term_layers = [t for t in terms.values() if isinstance(t, keras.layers.Layer)]
-        self._terms = _Held(terms)
+        self._terms = _UntrackedTerms(terms)
         self._means = {name: keras.metrics.Mean(name) for name in terms}
 
     @property
@@ -61,7 +61,7 @@ class PulledModel(keras.Model):
         return {name: value for name, value in logs.items() if name not in self._means}
 
 
-class _Held:
+class _UntrackedTerms:
     """Keeps Keras from tracking what a term holds."""
 
     def __init__(self, values: Mapping[str, Term]) -> None:

@@ -22,7 +22,7 @@ from tfopt.training.transfer.layer_choice import LayerChoice, choose
 from tfopt.training.transfer.lora import merge, plain, with_adapters
 from tfopt.training.transfer.masked_language import METRIC, MaskedLanguage
 from tfopt.training.transfer.unfreezing import Unfreezing
-from tfopt.training.transfer.weight_change import Start
+from tfopt.training.transfer.weight_change import InitialWeights
 
 _CHECKED_ROWS = 8
 
@@ -53,12 +53,12 @@ def fit_transfer(job: FitJob, settings: Transfer, reporter: Reporter) -> Trained
         TfoptError: See ``fit``.
     """
     choices = choose(job.model, settings, epochs=job.settings.epochs)
-    origin = Start({name: job.model.get_layer(name) for name in choices})
+    origin = InitialWeights({name: job.model.get_layer(name) for name in choices})
     model = job.model
     if settings.lora is not None:
         model = with_adapters(model, choices, settings.lora, seed=job.seed)
     layers = {name: _layer(model, name) for name in choices}
-    start = Start({name: plain(layer) for name, layer in layers.items()})
+    start = InitialWeights({name: plain(layer) for name, layer in layers.items()})
     counts = _prepare(layers, choices)
     if settings.keep_pretrained is not None:
         terms: dict[str, Term] = {}
@@ -130,7 +130,7 @@ def _rates(
 
 
 def _terms(
-    settings: KeepPretrained, layers: Mapping[str, Layer], choices: Choices, start: Start
+    settings: KeepPretrained, layers: Mapping[str, Layer], choices: Choices, start: InitialWeights
 ) -> dict[str, Term]:
     """Return the terms beside the task's loss, by the names of their metrics."""
     body = [n for n, one in choices.items() if one.block and not one.is_frozen]
@@ -160,7 +160,7 @@ def _terms(
 
 
 def _measure(
-    choices: Choices, origin: Start, counts: Mapping[str, int], *, epochs: int
+    choices: Choices, origin: InitialWeights, counts: Mapping[str, int], *, epochs: int
 ) -> Measurement:
     squares = {name: origin.squares(name) for name in choices}
     groups: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.config.schema import Text
+from tfopt.config.schema import TextSettings
 from tfopt.config.transfer import KeepPretrained, Transfer
 from tfopt.data.text.batches import IDS, IGNORED, MASK
 from tfopt.data.text.masking import Masking, masked_language_model_batch, masking_of
@@ -21,7 +21,7 @@ _TABLE = "word_embeddings"
 _HIDDEN = re.compile(r"^layer_(\d+)_output_norm$")
 
 
-def with_hidden_tokens(settings: Transfer, text: Text | None) -> Transfer:
+def with_hidden_tokens(settings: Transfer, text: TextSettings | None) -> Transfer:
     """Return the settings with the ids that the tokenizer tells, where none are set.
 
     Args:

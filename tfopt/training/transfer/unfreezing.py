@@ -7,7 +7,7 @@ from typing import Any
 
 from tfopt.keras2.core import Layer, Model, keras
 from tfopt.training.transfer.layer_choice import LayerChoice
-from tfopt.training.transfer.weight_change import Start
+from tfopt.training.transfer.weight_change import InitialWeights
 
 
 class Unfreezing(keras.callbacks.Callback):
@@ -23,7 +23,7 @@ class Unfreezing(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, layers: list[Layer], choices: Mapping[str, LayerChoice], start: Start
+        self, layers: list[Layer], choices: Mapping[str, LayerChoice], start: InitialWeights
     ) -> None:
         super().__init__()
         self._layers = layers

@@ -12,7 +12,7 @@ from tfopt.errors import VerificationError
 from tfopt.keras2.core import Layer
 
 
-class Start:
+class InitialWeights:
     """The variables of layers, and what was in them."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:

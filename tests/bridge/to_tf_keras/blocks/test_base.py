@@ -8,7 +8,7 @@ import pytest
 from tfopt.bridge.keras3 import keras as keras3
 from tfopt.bridge.to_tf_keras.blocks.base import (
     ApproximateGelu,
-    Parts,
+    BlockParts,
     Undecomposable,
     call_arguments,
 )
@@ -24,13 +24,13 @@ def dense(**settings: object) -> object:
 def test_refuses_an_activation_of_the_users() -> None:
     layer = dense(activation=lambda x: x * 2)
     with pytest.raises(Undecomposable, match="activation"):
-        Parts(layer, Names()).dense(layer, "part")
+        BlockParts(layer, Names()).dense(layer, "part")
 
 
 def test_refuses_to_leave_a_weight_behind() -> None:
     layer = dense()
     with pytest.raises(Undecomposable, match="nothing holds its weight '.*kernel'"):
-        Parts(layer, Names()).twin_called(lambda x: x)
+        BlockParts(layer, Names()).twin_called(lambda x: x)
 
 
 def test_arguments_at_their_default_are_dropped_and_others_refused() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfopt.bridge.to_tf_keras.blocks.base import Parts, Undecomposable, precision
+from tfopt.bridge.to_tf_keras.blocks.base import BlockParts, Undecomposable, precision
 from tfopt.bridge.to_tf_keras.twin import Names, Rule, Twin
 from tfopt.keras2.core import keras
 
@@ -30,7 +30,7 @@ def layer_scale(layer: Any, names: Names) -> Twin:
     """
     if _ranks(layer) != {4}:
         raise Undecomposable("it is called on a tensor that is no picture")
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     scale = _L.DepthwiseConv2D(
         1,
         use_bias=False,
@@ -55,7 +55,7 @@ def stochastic_depth(layer: Any, names: Names) -> Twin:
     ranks = _ranks(layer)
     if len(ranks) != 1 or not 0 <= layer.drop_path_rate < 1:
         raise Undecomposable("its rate or the rank of its input has no form as dropout")
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     (rank,) = ranks
     dropout = _L.Dropout(
         layer.drop_path_rate,
@@ -73,7 +73,7 @@ def scaled_residual(layer: Any, names: Names) -> Twin:
         layer: A built layer.
         names: The names in use.
     """
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     dtype = precision(layer)
     scale = _L.Rescaling(layer.scale, name=parts.name("scale"), dtype=dtype)
     add = _L.Add(name=parts.name(""), dtype=dtype)

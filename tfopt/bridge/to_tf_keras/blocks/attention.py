@@ -7,7 +7,7 @@ from typing import Any
 
 from tfopt.bridge.to_tf_keras.blocks.base import (
     MAKES_HEADS,
-    Parts,
+    BlockParts,
     Undecomposable,
     call_arguments,
     precision,
@@ -32,7 +32,7 @@ def multi_head_attention(layer: Any, names: Names) -> Twin:
     takes = {"query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"}
     takes.add("use_causal_mask")
     require_calls(layer, takes)
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     attend = attention(layer, parts)
     # KerasHub's class overrides ``call`` and looks at no attached mask.
     is_cached = type(layer).__name__ == "CachedMultiHeadAttention"
@@ -50,7 +50,7 @@ def multi_head_attention(layer: Any, names: Names) -> Twin:
     return parts.twin_called(call)
 
 
-def attention(layer: Any, parts: Parts, part: str = "") -> Attend:
+def attention(layer: Any, parts: BlockParts, part: str = "") -> Attend:
     """Make the Dense layers of an attention layer, and return what calls them.
 
     Args:
@@ -107,7 +107,7 @@ class Attend:
     """
 
     layer: Any
-    parts: Parts
+    parts: BlockParts
     core_name: str
     query: Layer
     key: Layer

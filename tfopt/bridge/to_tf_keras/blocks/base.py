@@ -33,7 +33,7 @@ class Undecomposable(Exception):  # it is a signal to take the fallback, not an 
     """A layer has a setting that plain layers cannot say; the message names it."""
 
 
-class Parts:
+class BlockParts:
     """The plain layers that one composite layer becomes, and the links of their weights.
 
     Args:

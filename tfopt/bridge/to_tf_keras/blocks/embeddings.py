@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from tfopt.bridge.to_tf_keras.blocks.base import (
-    Parts,
+    BlockParts,
     Undecomposable,
     call_arguments,
     precision,
@@ -53,7 +53,7 @@ def reversible_embedding(layer: Any, names: Names) -> Twin:
     """
     takes = {"inputs", "reverse"}
     require_calls(layer, takes)
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     table = _table(layer, parts, "")
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -76,7 +76,7 @@ def position_embedding(layer: Any, names: Names) -> Twin:
         Undecomposable: If a call argument cannot be followed.
     """
     require_calls(layer, {"inputs"})
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     positions = _positions(layer, parts, "")
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ def token_and_position_embedding(layer: Any, names: Names) -> Twin:
         Undecomposable: If a setting or a call argument cannot be followed.
     """
     require_calls(layer, {"inputs"})
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     table = _table(layer.token_embedding, parts, "tokens")
     positions = _positions(layer.position_embedding, parts, "positions")
     add = parts.add("add", like=layer)
@@ -124,7 +124,7 @@ def masked_lm_head(layer: Any, names: Names) -> Twin:
     if dtype.startswith("mixed_"):
         # The layer casts nothing on its way in, unlike its parts; see autocast=False in it.
         raise Undecomposable(f"it mixes precisions ({dtype})")
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     gather = GatherPositions(name=parts.name("gather"), dtype=dtype)
     intermediate = parts.dense(layer._intermediate_dense, "intermediate")
     norm = parts.norm(layer._intermediate_layer_norm, "norm")
@@ -142,7 +142,7 @@ def masked_lm_head(layer: Any, names: Names) -> Twin:
     return parts.twin_called(call)
 
 
-def _untied_output(layer: Any, parts: Parts) -> Any:
+def _untied_output(layer: Any, parts: BlockParts) -> Any:
     output = keras.layers.Dense(
         layer.vocabulary_size,
         name=parts.name("output"),
@@ -154,14 +154,14 @@ def _untied_output(layer: Any, parts: Parts) -> Any:
     return output
 
 
-def _tied_output(layer: Any, parts: Parts) -> Any:
+def _tied_output(layer: Any, parts: BlockParts) -> Any:
     table = _table(layer.token_embedding, parts, "tokens", is_reversed=True)
     bias = Bias(name=parts.name("output_bias"), dtype=precision(layer), trainable=layer.trainable)
     parts.link(layer, bias, "_bias", held_as="bias")
     return lambda x: bias(table(x, reverse=True))
 
 
-def _table(layer: Any, parts: Parts, part: str, *, is_reversed: bool = False) -> Layer:
+def _table(layer: Any, parts: BlockParts, part: str, *, is_reversed: bool = False) -> Layer:
     """Return the one tf_keras layer that holds the table of an embedding.
 
     Raises:
@@ -192,7 +192,7 @@ def _table(layer: Any, parts: Parts, part: str, *, is_reversed: bool = False) ->
     return table
 
 
-def _positions(layer: Any, parts: Parts, part: str) -> PositionTable:
+def _positions(layer: Any, parts: BlockParts, part: str) -> PositionTable:
     table = PositionTable(
         layer.sequence_length,
         name=parts.name(part),

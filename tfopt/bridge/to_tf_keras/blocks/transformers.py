@@ -20,8 +20,8 @@ from tfopt.bridge.to_tf_keras.blocks import (
 )
 from tfopt.bridge.to_tf_keras.blocks.attention import Masks, attention, multi_head_attention
 from tfopt.bridge.to_tf_keras.blocks.base import (
+    BlockParts,
     Call,
-    Parts,
     Undecomposable,
     call_arguments,
     require_calls,
@@ -53,7 +53,7 @@ def transformer_encoder(layer: Any, names: Names) -> Twin:
         Undecomposable: If a setting or a call argument cannot be followed.
     """
     require_calls(layer, _ENCODER_TAKES)
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     attend = attention(layer._self_attention_layer, parts, "attention")
     attended = _block(layer, parts, "self_attention", part="attention")
     run_feedforward = _feedforward(layer, parts)
@@ -84,7 +84,7 @@ def transformer_decoder(layer: Any, names: Names) -> Twin:
         Undecomposable: If a setting or a call argument cannot be followed.
     """
     require_calls(layer, _DECODER_TAKES)
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     attend = attention(layer._self_attention_layer, parts, "attention")
     attended = _block(layer, parts, "self_attention", part="attention")
     crosses = layer._cross_attention_layer is not None
@@ -143,7 +143,7 @@ class _Block:
         return x if self.normalize_first else self.norm(x)
 
 
-def _block(layer: Any, parts: Parts, source: str, *, part: str) -> _Block:
+def _block(layer: Any, parts: BlockParts, source: str, *, part: str) -> _Block:
     norm = getattr(layer, f"_{source}_layer_norm")
     return _Block(
         norm=parts.norm(norm, f"{part}_norm"),
@@ -153,7 +153,7 @@ def _block(layer: Any, parts: Parts, source: str, *, part: str) -> _Block:
     )
 
 
-def _feedforward(layer: Any, parts: Parts) -> Call:
+def _feedforward(layer: Any, parts: BlockParts) -> Call:
     intermediate = parts.dense(layer._feedforward_intermediate_dense, "feedforward_intermediate")
     output = parts.dense(layer._feedforward_output_dense, "feedforward_output")
     return lambda x: output(intermediate(x))

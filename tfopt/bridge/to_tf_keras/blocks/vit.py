@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.bridge.to_tf_keras.blocks.attention import Masks, attention
-from tfopt.bridge.to_tf_keras.blocks.base import Call, Parts, Undecomposable, precision
+from tfopt.bridge.to_tf_keras.blocks.base import BlockParts, Call, Undecomposable, precision
 from tfopt.bridge.to_tf_keras.blocks.dot_product_attention import TENSORS
 from tfopt.bridge.to_tf_keras.blocks.embedding_layers import PositionTable
 from tfopt.bridge.to_tf_keras.twin import Names, Twin
@@ -47,7 +47,7 @@ def vit_patching_and_embedding(layer: Any, names: Names) -> Twin:
     """
     if layer.data_format != "channels_last":
         raise Undecomposable(f"it has data_format={layer.data_format!r}")
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     dtype = precision(layer)
     convolution = parts.twin(layer.patch_embedding, keras.layers.Conv2D, "patches")
     flatten = keras.layers.Reshape(
@@ -81,7 +81,7 @@ def vit_encoder(layer: Any, names: Names) -> Twin:
     Raises:
         Undecomposable: If a setting cannot be followed.
     """
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     dropout = parts.dropout(layer.dropout, "dropout")
     blocks = [
         _block(block, parts, f"block_{number}_")
@@ -108,7 +108,7 @@ def vit_encoder_block(layer: Any, names: Names) -> Twin:
     Raises:
         Undecomposable: If a setting cannot be followed.
     """
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     return parts.twin_called(_block(layer, parts, ""))
 
 
@@ -123,11 +123,11 @@ def mlp(layer: Any, names: Names) -> Twin:
         Undecomposable: If a setting cannot be followed.
     """
     _require_vit_mlp(layer)
-    parts = Parts(layer, names)
+    parts = BlockParts(layer, names)
     return parts.twin_called(_mlp(layer, parts, ""))
 
 
-def _block(block: Any, parts: Parts, start: str) -> Call:
+def _block(block: Any, parts: BlockParts, start: str) -> Call:
     """Make the layers of one block, and return what calls them."""
     attention_norm = parts.norm(block.layer_norm_1, f"{start}attention_norm")
     attend = attention(block.mha, parts, f"{start}attention")
@@ -145,7 +145,7 @@ def _block(block: Any, parts: Parts, start: str) -> Call:
     return call
 
 
-def _mlp(layer: Any, parts: Parts, start: str) -> Call:
+def _mlp(layer: Any, parts: BlockParts, start: str) -> Call:
     intermediate = parts.dense(layer.dense_1, f"{start}intermediate")
     first_dropout = parts.dropout(layer.dropout, f"{start}intermediate_dropout")
     output = parts.dense(layer.dense_2, f"{start}output")
