@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy
 from tfopt.results import (
     Artifact,
     Baseline,
     Latency,
     LayerDecision,
-    MetricInfo,
     RankChange,
     RunResult,
     StageResult,
@@ -30,7 +30,7 @@ RESULT = RunResult(
     machine={"cpu": "x", "cores": 2},
     versions={"tfopt": "0"},
     recipe_sha256="0" * 64,
-    metric=MetricInfo("accuracy", higher_is_better=True, examples=10),
+    metric=Accuracy().info(10),
     baseline=Baseline(metric=0.9, parameters=5, litert_float_bytes=20, latency_ms=LATENCY),
     stages=[
         StageResult(
@@ -68,7 +68,13 @@ def test_the_names_that_readers_rely_on() -> None:
     assert {"name", "status", "machine", "versions", "recipe_sha256", "error", "command"} <= set(
         raw
     )
-    assert raw["metric"] == {"name": "accuracy", "higher_is_better": True, "examples": 10}
+    assert raw["metric"] == {
+        "name": "accuracy",
+        "higher_is_better": True,
+        "examples": 10,
+        "label": "accuracy",
+        "unit": "points",
+    }
     assert {"metric", "parameters", "litert_float_bytes", "litert_float_gzip_bytes"} <= set(
         raw["baseline"]
     )

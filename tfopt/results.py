@@ -13,6 +13,8 @@ from typing import Any, Literal
 SCHEMA = 1
 
 Status = Literal["ok", "gate_missed", "failed"]
+MetricUnit = Literal["points", "number"]
+"""A share, written in per cent and points, or a plain number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,26 @@ class MetricInfo:
     """The task metric every stage and artefact is scored with.
 
     Attributes:
-        name: ``accuracy``, ``top_5_accuracy``, ``macro_f1``, ``mean_squared_error`` or
-            ``mean_absolute_error``.
+        name: Its name in recipes, such as ``top_5_accuracy``.
         higher_is_better: Direction of the metric.
         examples: Rows of the evaluation split.
+        label: Its name in sentences, such as ``top-5 accuracy``.
+        unit: How values are written.
     """
 
     name: str
     higher_is_better: bool
     examples: int
+    label: str
+    unit: MetricUnit
+
+    def drop(self, before: float, after: float) -> float:
+        """Return how much worse ``after`` is; negative if it is better."""
+        return before - after if self.higher_is_better else after - before
+
+    def worst_allowed(self, before: float, max_drop: float) -> float:
+        """Return the worst value that a gate of ``max_drop`` allows."""
+        return before - max_drop if self.higher_is_better else before + max_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +268,7 @@ def run_result_from_json(text: str) -> RunResult:
     known = {f.name for f in dataclasses.fields(RunResult)}
     raw = {key: value for key, value in raw.items() if key in known}
     if raw.get("metric"):
-        raw["metric"] = MetricInfo(**raw["metric"])
+        raw["metric"] = metric_info_from_dict(raw["metric"])
     if raw.get("baseline"):
         raw["baseline"] = baseline_from_dict(raw["baseline"])
     raw["stages"] = [stage_from_dict(stage) for stage in raw.get("stages", ())]
@@ -274,6 +287,19 @@ def weight_histograms_from_json(text: str) -> list[WeightHistogram]:
     if not isinstance(raw, list):
         raise ValueError("Not a list of weight histograms.")
     return [WeightHistogram(**entry) for entry in raw]
+
+
+def metric_info_from_dict(raw: Mapping[str, Any]) -> MetricInfo:
+    """Return the metric that ``to_json`` wrote, or an earlier version, without its wording."""
+    label, unit = _FORMER_WORDING.get(raw["name"], (raw["name"].replace("_", " "), "number"))
+    return MetricInfo(**{"label": label, "unit": unit, **raw})
+
+
+_FORMER_WORDING: Mapping[str, tuple[str, MetricUnit]] = {
+    "accuracy": ("accuracy", "points"),
+    "top_5_accuracy": ("top-5 accuracy", "points"),
+    "macro_f1": ("macro F1", "points"),
+}
 
 
 def baseline_from_dict(raw: Mapping[str, Any]) -> Baseline:

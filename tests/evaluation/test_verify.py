@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.errors import DataError, ExportError, InputError, VerificationError
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.metrics import Accuracy, MeanSquaredError
 from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.keras2.core import keras
 
@@ -37,7 +37,7 @@ def test_everything_is_measured_on_the_file(exported, convolution):
     found = verify_litert(
         path,
         reference=reference,
-        evaluation=Evaluation(_batches(rows, labels), TaskMetric("accuracy")),
+        evaluation=Evaluation(_batches(rows, labels), Accuracy()),
         precision="int8",
     )
     artifact = found.artifact
@@ -79,7 +79,7 @@ def test_drop_is_against_the_given_baseline(exported, convolution):
     found = verify_litert(
         exported("convolution", "float32").path,
         reference=reference,
-        evaluation=Evaluation(_batches(rows, labels), TaskMetric("accuracy"), baseline),
+        evaluation=Evaluation(_batches(rows, labels), Accuracy(), baseline),
         precision="float32",
         probe=False,
     )
@@ -89,7 +89,7 @@ def test_drop_is_against_the_given_baseline(exported, convolution):
         verify_litert(
             exported("convolution", "float32").path,
             reference=reference,
-            evaluation=Evaluation(_batches(rows, labels), TaskMetric("accuracy"), np.ones(39)),
+            evaluation=Evaluation(_batches(rows, labels), Accuracy(), np.ones(39)),
             precision="float32",
             probe=False,
         )
@@ -101,9 +101,7 @@ def test_errors_as_metric_are_worse_when_larger(exported, convolution):
     found = verify_litert(
         exported("convolution", "float16").path,
         reference=reference,
-        evaluation=Evaluation(
-            _batches(rows, truth), TaskMetric("mean_squared_error"), np.zeros(40)
-        ),
+        evaluation=Evaluation(_batches(rows, truth), MeanSquaredError(), np.zeros(40)),
         precision="float16",
         probe=False,
     )
@@ -115,7 +113,7 @@ def test_without_labels_only_outputs_are_compared(exported, convolution):
     found = verify_litert(
         exported("convolution", "float32").path,
         reference=reference,
-        evaluation=Evaluation(_batches(rows), TaskMetric("accuracy")),
+        evaluation=Evaluation(_batches(rows), Accuracy()),
         precision="float32",
         probe=False,
     )
@@ -132,7 +130,7 @@ def test_several_outputs_are_all_compared(exported, models, inputs):
         return verify_litert(
             path,
             reference=reference,
-            evaluation=Evaluation(_batches(rows, labels), TaskMetric("accuracy")),
+            evaluation=Evaluation(_batches(rows, labels), Accuracy()),
             precision="float32",
             probe=False,
         )
@@ -264,10 +262,10 @@ def test_rows_and_files_that_do_not_serve(exported, convolution, tmp_path):
     with pytest.raises(DataError, match=r"must be float32 of shape \(rows, 12, 12, 1\)"):
         verify(Evaluation(_batches(rows[..., 0])))
     with pytest.raises(DataError, match="16 rows of outputs, but 3 labels"):
-        verify(Evaluation(lambda: iter([(rows[:16], labels[:3])]), TaskMetric("accuracy")))
+        verify(Evaluation(lambda: iter([(rows[:16], labels[:3])]), Accuracy()))
     mixed = [(rows[:16], labels[:16]), (rows[16:], None)]
     with pytest.raises(DataError, match="Only 16 of 40 evaluation rows have labels"):
-        verify(Evaluation(lambda: iter(mixed), TaskMetric("accuracy")))
+        verify(Evaluation(lambda: iter(mixed), Accuracy()))
     with pytest.raises(InputError, match="No precision is named 'int9'. Did you mean 'int8'"):
         verify_litert(
             path, reference=reference, evaluation=Evaluation(_batches(rows)), precision="int9"

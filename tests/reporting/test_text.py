@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy, MeanSquaredError, Top5Accuracy
 from tfopt.reporting.text import (
     drop_text,
     gate_text,
@@ -14,10 +15,9 @@ from tfopt.reporting.text import (
     spread_text,
     value_text,
 )
-from tfopt.results import MetricInfo
 
-ACCURACY = MetricInfo("accuracy", higher_is_better=True, examples=1000)
-ERROR = MetricInfo("mean_squared_error", higher_is_better=False, examples=50)
+ACCURACY = Accuracy().info(1000)
+ERROR = MeanSquaredError().info(50)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_drops(drop, interval, metric, expected):
 
 
 def test_more_rows_resolve_more_digits():
-    assert metric_text(0.98765, MetricInfo("top_5_accuracy", True, 1000)) == "98.8%"
-    assert metric_text(0.98765, MetricInfo("top_5_accuracy", True, 50_000)) == "98.77%"
+    assert metric_text(0.98765, Top5Accuracy().info(1000)) == "98.8%"
+    assert metric_text(0.98765, Top5Accuracy().info(50_000)) == "98.77%"
 
 
 def test_metric_labels():
-    assert metric_label(MetricInfo("top_5_accuracy", True, 1)) == "top-5 accuracy"
+    assert metric_label(Top5Accuracy().info(1)) == "top-5 accuracy"
     assert metric_label(None) == "metric"
 
 

@@ -2,10 +2,11 @@ import math
 
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy, MeanSquaredError
 from tfopt.reporting.verdict import gate_line, headline_artifact, meets_gate, verdict
-from tfopt.results import Artifact, Baseline, MetricInfo, RunResult, StageResult
+from tfopt.results import Artifact, Baseline, RunResult, StageResult
 
-ACCURACY = MetricInfo("accuracy", higher_is_better=True, examples=1000)
+ACCURACY = Accuracy().info(1000)
 
 
 def artifact(path="a.tflite", *, gzip_bytes=17_800, metric=0.987, drop=0.002):
@@ -89,7 +90,7 @@ def test_a_run_without_files_speaks_of_its_last_stage():
 
 
 def test_an_error_metric_rises_when_it_gets_worse():
-    metric = MetricInfo("mean_squared_error", higher_is_better=False, examples=10)
+    metric = MeanSquaredError().info(10)
     stages = [StageResult("train", 0.5, 1.0), StageResult("prune", 0.7, 1.0)]
     result = run(metric=metric, baseline=Baseline(0.5, 1), artifacts=(), stages=stages)
     assert "0.5 -> 0.7 after prune (worse by 0.2)" in verdict(result).line

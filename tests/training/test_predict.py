@@ -9,7 +9,7 @@ import pytest
 
 from tfopt.data.arrays import ArraySplit
 from tfopt.errors import VerificationError
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.metrics import Accuracy, MeanSquaredError
 from tfopt.keras2.core import keras
 from tfopt.training.predict import EVALUATION_BATCH, predictor, row_scores
 
@@ -17,7 +17,7 @@ from tfopt.training.predict import EVALUATION_BATCH, predictor, row_scores
 def test_every_row_has_a_score_in_order(make_model: Any, make_split: Any) -> None:
     model = make_model(keras.layers.Dropout(0.9))
     split = make_split(EVALUATION_BATCH + 5)
-    scores = row_scores(model, split, TaskMetric("accuracy"))
+    scores = row_scores(model, split, Accuracy())
     expected = np.argmax(model.predict(split.inputs, verbose=0), -1) == split.labels
     np.testing.assert_array_equal(scores, expected)
 
@@ -26,7 +26,7 @@ def test_outputs_that_are_not_finite_are_named(make_model: Any, make_split: Any)
     model = make_model()
     model.get_layer("logits").bias.assign([0.0, np.inf, 0.0])
     with pytest.raises(VerificationError, match="outputs that are not finite"):
-        row_scores(model, make_split(), TaskMetric("accuracy"))
+        row_scores(model, make_split(), Accuracy())
 
 
 def test_several_inputs_of_other_types() -> None:
@@ -35,7 +35,7 @@ def test_several_inputs_of_other_types() -> None:
     inputs = (np.ones((3, 2), np.uint8), np.full((3, 2), 2.0))
     np.testing.assert_array_equal(predictor(model)(inputs), np.full((3, 2), 3, np.float32))
     split = ArraySplit(inputs, np.full((3, 2), 2.0, np.float32))
-    assert row_scores(model, split, TaskMetric("mean_squared_error")).tolist() == [1.0] * 3
+    assert row_scores(model, split, MeanSquaredError()).tolist() == [1.0] * 3
 
 
 def test_several_outputs_keep_their_structure() -> None:

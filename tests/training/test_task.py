@@ -50,7 +50,11 @@ def test_cross_entropy_of_classes(smoothing: float, one_hot: bool, from_logits: 
     labels = np.eye(3, dtype=np.float32)[numbers] if one_hot else numbers
     model = model_of(3, *(() if from_logits else (keras.layers.Softmax(),)))
     task = task_of(model, labels, classes=3, train=Train(label_smoothing=smoothing))
-    assert (task.kind, task.one_hot, task.from_logits) == ("classes", one_hot, from_logits)
+    assert (task.labels.kind, task.labels.one_hot, task.from_logits) == (
+        "classes",
+        one_hot,
+        from_logits,
+    )
     outputs = LOGITS if from_logits else tf.nn.softmax(LOGITS)
     targets = np.eye(3)[numbers] * (1 - smoothing) + smoothing / 3
     expected = pytest.approx(cross_entropy(targets, LOGITS), rel=1e-5)
@@ -70,7 +74,7 @@ def test_one_output(smoothing: float, ends: str) -> None:
     model = model_of(1, *last[ends])
     labels = np.array([1, 0])
     task = task_of(model, labels, classes=2, train=Train(label_smoothing=smoothing))
-    assert (task.kind, task.from_logits) == ("binary", ends == "logits")
+    assert (task.labels.kind, task.from_logits) == ("binary", ends == "logits")
     logits = np.array([[1.5], [0.4]], np.float32)
     outputs = logits if ends == "logits" else tf.sigmoid(logits)
     p = 1 / (1 + np.exp(-logits[:, 0]))
@@ -102,7 +106,7 @@ def test_softmax_inside_a_wrapper() -> None:
     last = keras.layers.TimeDistributed(keras.layers.Dense(3, activation="softmax"))
     model = model_of(5, last, shape=(6, 4))
     task = task_of(model, np.zeros((2, 6), np.int64), classes=3)
-    assert (task.kind, task.from_logits, task.one_hot) == ("classes", False, False)
+    assert (task.labels.kind, task.from_logits, task.labels.one_hot) == ("classes", False, False)
 
 
 def test_logits_are_no_probabilities() -> None:
@@ -114,13 +118,13 @@ def test_logits_are_no_probabilities() -> None:
 def test_regression(loss: Any) -> None:
     labels = np.array([[1.0, 2.0], [0.0, 4.0]], np.float32)
     task = task_of(model_of(2), labels, classes=None, train=Train(loss=loss))
-    assert (task.kind, task.metric.name) == ("numbers", "mean_squared_error")
+    assert (task.labels.kind, task.metric.name) == ("numbers", "mean_squared_error")
     difference = {"mean_absolute_error": 2.0, "huber": 1.5}.get(loss, 4.0)
     assert float(task.keras_loss()(labels, labels + 2)) == pytest.approx(difference)
 
 
 def test_a_column_of_labels_fits_a_flat_output() -> None:
-    assert task_of(model_of(1), np.ones(3, np.float32), classes=None).kind == "numbers"
+    assert task_of(model_of(1), np.ones(3, np.float32), classes=None).labels.kind == "numbers"
 
 
 @pytest.mark.parametrize(

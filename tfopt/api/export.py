@@ -11,12 +11,11 @@ from tfopt.config.load import parse_section
 from tfopt.config.schema import LitertExport, Precision
 from tfopt.data.labels import as_class_numbers
 from tfopt.data.split import Split, split_from
-from tfopt.errors import DataError, GateMissed, InputError
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.errors import DataError, InputError
+from tfopt.evaluation.gate import require_gate
+from tfopt.evaluation.metrics import Metric
 from tfopt.keras2.core import Model
 from tfopt.pipeline.exports import ExportJob, make_and_measure
-from tfopt.reporting.text import metric_words
-from tfopt.reporting.verdict import meets_gate
 from tfopt.results import Artifact
 from tfopt.training.labelled import task_of
 from tfopt.training.task import read_task, require_inputs
@@ -75,15 +74,11 @@ def export_litert(
                 "output."
             )
     artifact = make_and_measure(job)
-    if meets_gate(artifact, max_drop) is False:
-        raise GateMissed(
-            f"The {metric_words(artifact.metric_name)} of {path} is worse by {artifact.drop:.4f}; "
-            f"the gate allows {max_drop:.4f}. The file is kept."
-        )
+    require_gate(artifact, max_drop)
     return artifact
 
 
-def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, TaskMetric | None]:
+def _evaluation_split(model: Model, evaluation: Any) -> tuple[Split, Metric | None]:
     split = split_from(evaluation, what="evaluation data", fixed_order=True)
     require_inputs(model, split, what="evaluation data")
     if not split.has_labels or len(model.outputs) != 1:

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tfopt.compression.keras3 import SAVED_OBJECTS
-from tfopt.config.schema import Data, LitertExport, MetricName
+from tfopt.config.schema import Data, LitertExport
 from tfopt.data.load import DataBundle, load_data
 from tfopt.errors import DataError
 from tfopt.evaluation.latency import measure_latency
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.metrics import Metric, metric_class
 from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.keras2.core import Model
 from tfopt.models.load import load_model
 from tfopt.pipeline.exports import ExportJob, make_and_measure
-from tfopt.reporting.text import metric_words
 from tfopt.results import Artifact
 from tfopt.runtimes import open_litert
 from tfopt.runtimes.litert.precision import precision_of
@@ -36,7 +35,7 @@ def export_file(  # keyword-only options, each with its own default
     settings: LitertExport,
     data: Data | None,
     overwrite: bool,
-    metric: MetricName = "auto",
+    metric: str = "auto",
     trust: bool = False,
 ) -> Artifact:
     """Convert a model file; with data, verify and time the result.
@@ -88,7 +87,7 @@ def verify_file(
     *,
     data: Data | None,
     max_relative_error: float | None,
-    metric: MetricName = "auto",
+    metric: str = "auto",
     trust: bool = False,
 ) -> Artifact:
     """Compare a ``.tflite`` file with its source model on all evaluation rows, and time it.
@@ -131,9 +130,9 @@ def artifact_lines(artifact: Artifact) -> list[str]:
         f"{artifact.path}: {artifact.precision}, {artifact.bytes:,} bytes, "
         f"{artifact.gzip_bytes:,} after gzip"
     ]
-    if artifact.metric is not None:
-        name = metric_words(artifact.metric_name)
-        lines.append(f"{name} through the file: {artifact.metric:.4f}")
+    if artifact.metric is not None and artifact.metric_name is not None:
+        label = metric_class(artifact.metric_name).label
+        lines.append(f"{label} through the file: {artifact.metric:.4f}")
     if artifact.drop is not None and artifact.drop_ci95 is not None:
         low, high = artifact.drop_ci95
         lines.append(
@@ -160,9 +159,7 @@ def artifact_lines(artifact: Artifact) -> list[str]:
     return lines
 
 
-def _bundle_for(
-    model: Model, data: Data, metric: MetricName
-) -> tuple[DataBundle, TaskMetric | None]:
+def _bundle_for(model: Model, data: Data, metric: str) -> tuple[DataBundle, Metric | None]:
     """Return the data, and the metric; models with several outputs have none."""
     bundle = load_data(data, seed=_SEED)
     require_inputs(model, bundle.evaluation, what="data")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfopt.cli.options import StepArguments
 from tfopt.config.load import load_recipe, parse_data, parse_recipe, recipe_to_plain
-from tfopt.config.schema import Data, MetricName, Recipe
+from tfopt.config.schema import Data, Recipe
 from tfopt.errors import InputError
 
 
@@ -105,7 +105,7 @@ def data_section(data: str | None, config: Path | None) -> Data | None:
     return None
 
 
-def metric_named(data: str | None, config: Path | None) -> MetricName:
+def metric_named(data: str | None, config: Path | None) -> str:
     """Return the metric of the recipe that gives the data; ``auto`` if none does.
 
     Raises:

@@ -235,7 +235,7 @@ def export(
     """Export a model to a .tflite file, and verify the file."""
     from tfopt.cli.arguments import data_section, metric_named
     from tfopt.config.schema import LitertExport
-    from tfopt.reporting.verdict import require_gate
+    from tfopt.evaluation.gate import require_gate
 
     settings = LitertExport(precision=precision, select_tf_ops=select_tf_ops)
     section, metric = data_section(data, config), metric_named(data, config)
@@ -272,7 +272,7 @@ def verify(
 ) -> None:
     """Compare a .tflite file with its source model on all rows."""
     from tfopt.cli.arguments import data_section, metric_named
-    from tfopt.reporting.verdict import require_gate
+    from tfopt.evaluation.gate import require_gate
 
     section, metric = data_section(data, config), metric_named(data, config)
     with quiet_tensorflow() as stream:

@@ -44,6 +44,14 @@ BUILDERS: Mapping[str, str] = {
     "gpt2": "tfopt.models.transformers.build:gpt2",
 }
 
+METRICS: Mapping[str, str] = {
+    "accuracy": "tfopt.evaluation.metrics:Accuracy",
+    "top_5_accuracy": "tfopt.evaluation.metrics:Top5Accuracy",
+    "macro_f1": "tfopt.evaluation.metrics:MacroF1",
+    "mean_squared_error": "tfopt.evaluation.metrics:MeanSquaredError",
+    "mean_absolute_error": "tfopt.evaluation.metrics:MeanAbsoluteError",
+}
+
 PASSES: Mapping[str, str] = {
     "prune": "tfopt.compression.pruning.magnitude:Prune",
     "cluster": "tfopt.compression.clustering:Cluster",

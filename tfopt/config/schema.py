@@ -10,11 +10,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from tfopt.config.base import Section, defaults_for_bare_keys, one_key_or_bare_name
+from tfopt.config.components import METRICS
 from tfopt.config.distill import DistillStep, Taught
 from tfopt.config.distributed import StrategySettings
 from tfopt.config.model import Model, Preprocess
@@ -33,6 +35,7 @@ from tfopt.config.training import (
     StepRate,
     Train,
 )
+from tfopt.registry import did_you_mean
 
 __all__ = [
     "Augment",
@@ -48,7 +51,6 @@ __all__ = [
     "Gate",
     "GradientClip",
     "LitertExport",
-    "MetricName",
     "Model",
     "Optimizer",
     "PlateauRate",
@@ -68,9 +70,6 @@ __all__ = [
 ]
 
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8_io", "int16x8"]
-MetricName = Literal[
-    "auto", "accuracy", "top_5_accuracy", "macro_f1", "mean_squared_error", "mean_absolute_error"
-]
 
 
 class Augment(Section):
@@ -350,6 +349,11 @@ class Gate(Section):
     max_drop: float
 
 
+def _list_metrics(schema: dict[str, Any]) -> None:
+    """Tell editors the names."""
+    schema["enum"] = ["auto", *METRICS]
+
+
 _EMPTY_LIST = BeforeValidator(lambda raw: () if raw is None else raw)
 """``steps:`` with every entry commented out is a list without entries."""
 
@@ -366,7 +370,7 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    metric: MetricName = "auto"
+    metric: Annotated[str, Field(json_schema_extra=_list_metrics)] = "auto"
     data: Data
     model: Model
     train: Train | None = None
@@ -374,6 +378,14 @@ class Recipe(Section):
     steps: Annotated[tuple[Step, ...], _EMPTY_LIST] = ()
     export: Annotated[tuple[Export, ...], _EMPTY_LIST] = ()
     gate: Gate | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, name: str) -> str:
+        if name != "auto" and name not in METRICS:
+            near = did_you_mean(name, METRICS)
+            raise ValueError(f"must be auto or one of {', '.join(METRICS)}.{near}")
+        return name
 
     @property
     def training(self) -> Train | None:

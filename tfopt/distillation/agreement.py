@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from tfopt.data.split import Split
 from tfopt.distillation.step import Lesson
 from tfopt.distillation.teachers import Teacher
 from tfopt.errors import VerificationError
-from tfopt.evaluation.metrics import TaskMetric
 from tfopt.training.predict import EVALUATION_BATCH, predictor
 
 Array = npt.NDArray[Any]
@@ -91,14 +90,14 @@ class _Watched:
                 f"The {self.teacher.name} gives outputs that are not finite on evaluation data."
             )
         task = self.lesson.student.task
-        metric = task.metric
-        if task.kind == "binary":
+        kind, metric = task.labels.kind, task.metric
+        if kind == "binary":
             is_share = theirs.min() >= 0 and theirs.max() <= 1
-            metric = TaskMetric(metric.name, threshold=0.5 if is_share else 0.0)
+            metric = replace(metric, threshold=0.5 if is_share else 0.0)
         self.scores.append(metric.rows(theirs, labels))
-        if task.kind == "numbers":
+        if kind == "numbers":
             return
-        if task.kind == "binary":
+        if kind == "binary":
             pair = theirs[..., 0] > metric.threshold, own[..., 0] > task.metric.threshold
         else:
             pair = theirs.argmax(-1), own.argmax(-1)

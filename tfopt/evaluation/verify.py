@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfopt.errors import DataError, InputError, VerificationError
-from tfopt.evaluation.comparison import Drop, OutputComparison, paired_drop
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.comparison import Drop, OutputComparison
+from tfopt.evaluation.metrics import Metric
 from tfopt.registry import did_you_mean
 from tfopt.results import Artifact
 from tfopt.runtimes import LitertModel, open_litert
@@ -51,11 +51,11 @@ class Evaluation:
             there are none. Inputs are what ``LitertModel.predict`` takes.
         metric: Task metric, or None to compare outputs only.
         baseline_rows: What each row adds to the metric through the trained float model, as
-            from ``TaskMetric.rows``; None compares with the reference model's own scores.
+            from ``Metric.rows``; None compares with the reference model's own scores.
     """
 
     batches: Callable[[], Iterator[tuple[Any, Any]]]
-    metric: TaskMetric | None = None
+    metric: Metric | None = None
     baseline_rows: Rows | None = None
 
 
@@ -260,13 +260,7 @@ def _drop(evaluation: Evaluation, rows: Rows | None, reference_rows: Rows | None
     if rows is None or reference_rows is None or evaluation.metric is None:
         return None
     baseline = reference_rows if evaluation.baseline_rows is None else evaluation.baseline_rows
-    metric = evaluation.metric
-    return paired_drop(
-        baseline,
-        rows,
-        higher_is_better=metric.higher_is_better,
-        of_sums=metric.of_sums if rows.ndim > 1 else None,
-    )
+    return evaluation.metric.drop(baseline, rows)
 
 
 def _require_parity(
@@ -299,7 +293,7 @@ def _artifact(
 
 
 def _scored(
-    artifact: Artifact, rows: Rows | None, drop: Drop | None, metric: TaskMetric | None
+    artifact: Artifact, rows: Rows | None, drop: Drop | None, metric: Metric | None
 ) -> Artifact:
     if rows is None or drop is None or metric is None:
         return artifact

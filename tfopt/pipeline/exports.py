@@ -16,7 +16,7 @@ from tfopt.config.schema import Export, LitertExport
 from tfopt.data.split import ArraySplit, Split
 from tfopt.errors import ExportError, TfoptError, VerificationError
 from tfopt.evaluation.latency import measure_latency
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.metrics import Metric
 from tfopt.evaluation.verify import Evaluation, verify_litert
 from tfopt.export.litert.convert import convert_litert, has_trained_ranges
 from tfopt.keras2.core import Model
@@ -53,7 +53,7 @@ class ExportJob:
     calibration: Split | None = None
     training: Split | None = None
     evaluation: Split | None = None
-    metric: TaskMetric | None = None
+    metric: Metric | None = None
     baseline_rows: npt.NDArray[np.float64] | None = None
     overwrite: bool = False
 

@@ -174,13 +174,7 @@ def _run_in(
     with agreed(strategy):
         directory.write("recipe.yaml", recipe_to_yaml(recipe))
     task = prepared.task
-    findings = _Findings(
-        metric=MetricInfo(
-            name=task.metric.name,
-            higher_is_better=task.metric.higher_is_better,
-            examples=prepared.data.evaluation.examples,
-        )
-    )
+    findings = _Findings(metric=task.metric.info(prepared.data.evaluation.examples))
     changes = () if strategy.journey is None else strategy.journey.changes
     reporter.run_started(recipe.name, _stage_names(recipe), options.output, metric=findings.metric)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ class Run:
         """Return the worst metric that the gate allows, or None."""
         if self.recipe.gate is None or not self.baseline_rows.size:
             return None
-        direction = -1 if self.task.metric.higher_is_better else 1
-        return self.task.metric.value(self.baseline_rows) + direction * self.recipe.gate.max_drop
+        metric = self.task.metric
+        info = metric.info(len(self.baseline_rows))
+        return info.worst_allowed(metric.value(self.baseline_rows), self.recipe.gate.max_drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def train_stage(run: Run, model: Model, settings: Train | None) -> Outcome:
         "train": settings.model_dump(mode="json") if settings is not None else None,
         "built": model_sha256(model),
         "data": run.data_key,
-        "task": asdict(run.task),
+        "task": run.task.fingerprint(),
         "seed": run.recipe.seed,
     }
     epochs = settings.epochs if settings is not None else 0

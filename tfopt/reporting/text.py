@@ -40,23 +40,12 @@ def finite(value: Any) -> float | None:
 
 def metric_label(metric: MetricInfo | None) -> str:
     """Return the metric's name for people: ``top-5 accuracy``."""
-    return metric_words(None if metric is None else metric.name)
-
-
-def metric_words(name: str | None) -> str:
-    """Return a metric's name as it is written in sentences.
-
-    Example:
-        >>> metric_words("top_5_accuracy"), metric_words(None)
-        ('top-5 accuracy', 'metric')
-    """
-    words = (name or "metric").replace("top_5", "top-5").replace("_f1", "_F1")
-    return words.replace("_", " ")
+    return "metric" if metric is None else metric.label
 
 
 def is_share(metric: MetricInfo | None) -> bool:
     """Return whether the metric is a share, and so is written in percent and points."""
-    return metric is not None and metric.name.endswith(("accuracy", "macro_f1"))
+    return metric is not None and metric.unit == "points"
 
 
 def metric_text(value: float | None, metric: MetricInfo | None) -> str:
@@ -70,9 +59,9 @@ def metric_text(value: float | None, metric: MetricInfo | None) -> str:
         Per cent with the decimals that the number of rows resolves, or four digits.
 
     Example:
-        >>> metric_text(0.987, MetricInfo("accuracy", True, 1000))
+        >>> metric_text(0.987, MetricInfo("accuracy", True, 1000, "accuracy", "points"))
         '98.7%'
-        >>> metric_text(0.012341, MetricInfo("mean_squared_error", False, 10))
+        >>> metric_text(0.012341, MetricInfo("error", False, 10, "error", "number"))
         '0.01234'
     """
     number = finite(value)

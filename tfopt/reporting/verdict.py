@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfopt.errors import GateMissed, InputError
 from tfopt.reporting.text import (
     drop_text,
     finite,
     gate_text,
     metric_label,
     metric_text,
-    metric_words,
     ratio_text,
 )
 from tfopt.results import Artifact, RunResult, Status
@@ -29,7 +27,7 @@ def gate_line(result: RunResult) -> float | None:
     baseline = finite(result.baseline.metric) if result.baseline else None
     if baseline is None or result.max_drop is None or result.metric is None:
         return None
-    return baseline - result.max_drop * (1 if result.metric.higher_is_better else -1)
+    return result.metric.worst_allowed(baseline, result.max_drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,31 +134,8 @@ def _stage_claims(result: RunResult) -> tuple[str, ...]:
     number = finite(last.metric)
     if len(result.stages) == 1 or before is None or number is None or result.metric is None:
         return (f"{label} {after} after {last.name}", "nothing was exported")
-    drop = before - number if result.metric.higher_is_better else number - before
-    change = drop_text(drop, None, result.metric)
+    change = drop_text(result.metric.drop(before, number), None, result.metric)
     return (
         f"{label} {metric_text(before, result.metric)} -> {after} after {last.name} ({change})",
         "nothing was exported",
     )
-
-
-def require_gate(artifact: Artifact, max_drop: float | None) -> None:
-    """Raise unless a file meets the gate that was typed for it.
-
-    Args:
-        artifact: The file, measured.
-        max_drop: Largest allowed drop, in metric units; None allows any.
-
-    Raises:
-        InputError: If the drop was not measured.
-        GateMissed: If it is larger.
-    """
-    if max_drop is None:
-        return
-    if artifact.drop is None:
-        raise InputError("--max-drop needs labelled data; give --data.")
-    if not meets_gate(artifact, max_drop):
-        raise GateMissed(
-            f"The {metric_words(artifact.metric_name)} is worse by {artifact.drop:.4f}; the gate "
-            f"allows {max_drop:.4f}. {artifact.path} is kept."
-        )

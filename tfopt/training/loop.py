@@ -108,7 +108,7 @@ def _require_whole_batch(job: FitJob) -> None:
     if strategy.replicas == 1:
         return
     is_masked = any(hasattr(output, "_keras_mask") for output in model.outputs or ())
-    if is_masked and not job.task.by_position:
+    if is_masked and not job.task.labels.by_position:
         raise ModelError(
             f"The output of model {model.name!r} has a mask, so its loss is the mean over "
             f"positions that are not padding, and {strategy.replicas} replicas would each take "

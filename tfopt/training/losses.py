@@ -1,4 +1,4 @@
-"""Losses and training metrics that tf_keras lacks, for ``compile``."""
+"""Losses that tf_keras lacks, for ``compile``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.distributed import replica_context
+from tfopt.evaluation.training_metrics import position_weights
 from tfopt.keras2.core import keras
 
 
@@ -62,7 +63,7 @@ class PositionCrossentropy(keras.losses.Loss):
             sample_weight: Weight of each row or position, or None.
         """
         losses = self._each(tf.maximum(y_true, 0), y_pred)
-        weights = _weights(tf.cast(y_true >= 0, losses.dtype), sample_weight)
+        weights = position_weights(tf.cast(y_true >= 0, losses.dtype), sample_weight)
         # The mean, since Keras divides the loss by the number of replicas, or Horovod their sum.
         rows = tf.cast(tf.shape(losses)[0], losses.dtype)
         total, usual_rows = tf.unstack(
@@ -71,74 +72,3 @@ class PositionCrossentropy(keras.losses.Loss):
         # Validation batches may be unevenly divided, and the logs weigh a loss by its rows.
         share = usual_rows / rows
         return share * tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
-
-
-class PositionAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Accuracy over the positions whose label is not negative."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Add a batch."""
-        counted = tf.cast(y_true >= 0, self.dtype)
-        return super().update_state(y_true, y_pred, _weights(counted, sample_weight))
-
-
-class PositionTopFive(keras.metrics.SparseTopKCategoricalAccuracy):
-    """Top-5 accuracy over the positions whose label is not negative."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Add a batch."""
-        counted = tf.cast(y_true >= 0, self.dtype)
-        return super().update_state(tf.maximum(y_true, 0), y_pred, _weights(counted, sample_weight))
-
-
-class MacroF1(keras.metrics.Metric):
-    """Mean over classes of 2 hits / (said + true), as ``TaskMetric`` defines it.
-
-    Labels are class numbers or one-hot rows; outputs one or several a row. Weights of rows
-    count as so many rows.
-    """
-
-    def __init__(self, name: str, *, classes: int, threshold: float) -> None:
-        super().__init__(name)
-        self.threshold = threshold
-        self.classes = classes
-        self.counts = self.add_weight("counts", shape=(3, classes), initializer="zeros")
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch."""
-        y_pred = tf.convert_to_tensor(y_pred)
-        y_true = tf.convert_to_tensor(y_true)
-        if y_pred.shape[-1] == 1:
-            said = tf.cast(y_pred[..., 0] > self.threshold, tf.int64)
-        else:
-            said = tf.argmax(y_pred, -1)
-        if y_true.shape.rank == y_pred.shape.rank:
-            y_true = y_true[..., 0] if y_true.shape[-1] == 1 else tf.argmax(y_true, -1)
-        true = tf.reshape(tf.cast(y_true, tf.int64), tf.shape(said))
-        weights = _weights(tf.cast(true >= 0, self.dtype), sample_weight)
-        said, true = (tf.one_hot(part, self.classes, dtype=self.dtype) for part in (said, true))
-        axes = list(range(true.shape.rank - 1))
-        sums = [
-            tf.reduce_sum(part * weights[..., None], axes) for part in (said * true, said, true)
-        ]
-        self.counts.assign_add(tf.stack(sums))
-
-    def reset_state(self) -> None:
-        """Forget all batches; Keras' own assigns a scalar."""
-        self.counts.assign(tf.zeros_like(self.counts))
-
-    def result(self) -> Any:
-        """Return the mean over the classes that are said or true."""
-        hits, said, true = tf.unstack(self.counts)
-        occurs = tf.cast(said + true > 0, self.dtype)
-        scores = tf.math.divide_no_nan(2 * hits, said + true)
-        return tf.math.divide_no_nan(tf.reduce_sum(scores), tf.reduce_sum(occurs))
-
-
-def _weights(counted: Any, sample_weight: Any) -> Any:
-    """Return weights of positions; those of rows hold for all their positions."""
-    if sample_weight is None:
-        return counted
-    weights = tf.cast(sample_weight, counted.dtype)
-    missing = counted.shape.rank - weights.shape.rank
-    return counted * tf.reshape(weights, [-1, *[1] * missing]) if missing > 0 else counted * weights

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfopt.data.split import Split
 from tfopt.errors import VerificationError
-from tfopt.evaluation.metrics import TaskMetric
+from tfopt.evaluation.metrics import Metric
 from tfopt.keras2.core import Model
 
 EVALUATION_BATCH = 256
@@ -34,8 +34,8 @@ def predictor(model: Model) -> Callable[[Any], Any]:
     return predict
 
 
-def row_scores(model: Model, split: Split, metric: TaskMetric) -> npt.NDArray[np.float64]:
-    """Return what each row of a split adds to a metric, in order; see ``TaskMetric.rows``.
+def row_scores(model: Model, split: Split, metric: Metric) -> npt.NDArray[np.float64]:
+    """Return what each row of a split adds to a metric, in order; see ``Metric.rows``.
 
     Args:
         model: A model with one output.

@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.config.schema import MetricName, Train
+from tfopt.config.schema import Train
 from tfopt.data.split import Split
 from tfopt.errors import DataError, ModelError, RecipeError
-from tfopt.evaluation.metrics import CLASS_METRICS, TaskMetric
+from tfopt.evaluation.metrics import LabelForm, LabelKind, Metric, metric_class
 from tfopt.keras2.core import Model, keras
-from tfopt.training.losses import (
-    MacroF1,
-    PositionAccuracy,
-    PositionCrossentropy,
-    PositionTopFive,
-    SmoothedSparseCrossentropy,
-)
+from tfopt.training.losses import PositionCrossentropy, SmoothedSparseCrossentropy
 from tfopt.training.token_checks import (
     require_free_length,
     require_known_ids,
@@ -29,7 +23,6 @@ from tfopt.training.token_checks import (
 _SOFTMAX = ("softmax", "softmax_v2")  # tf.nn.softmax calls itself softmax_v2
 _PROBABILITIES = (*_SOFTMAX, "sigmoid", "hard_sigmoid")
 _REGRESSION = ("mean_squared_error", "mean_absolute_error", "huber")
-_MOST_F1_CLASSES = 1000
 _SAME_VALUES = (
     keras.layers.Reshape,
     keras.layers.Flatten,
@@ -45,25 +38,31 @@ class Task:
     """What a model is trained for.
 
     Attributes:
-        kind: ``classes`` (one of several), ``binary`` (one output a row) or ``numbers``.
+        labels: How the labels are written.
         from_logits: Whether outputs are logits rather than probabilities.
-        one_hot: Whether labels are one-hot rows rather than class numbers.
         loss: ``cross_entropy`` or a regression loss.
         label_smoothing: Share of the target moved to all classes, in ``[0, 1)``.
         metric: The reported metric.
-        classes: Number of classes; None for numbers.
-        by_position: Whether there is a class number for each position of an output, such
-            as a token; those below 0 do not count.
     """
 
-    kind: str
+    labels: LabelForm
     from_logits: bool
-    one_hot: bool
     loss: str
     label_smoothing: float
-    metric: TaskMetric
-    classes: int | None = None
-    by_position: bool = False
+    metric: Metric
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells tasks apart, as run folders of version 0.1.0 have it."""
+        return {
+            "kind": self.labels.kind,
+            "from_logits": self.from_logits,
+            "one_hot": self.labels.one_hot,
+            "loss": self.loss,
+            "label_smoothing": self.label_smoothing,
+            "metric": {"name": self.metric.name, "threshold": self.metric.threshold},
+            "classes": self.labels.classes,
+            "by_position": self.labels.by_position,
+        }
 
     def keras_loss(self) -> Any:
         """Return the loss for ``compile``."""
@@ -73,15 +72,15 @@ class Task:
                 "mean_absolute_error": keras.losses.MeanAbsoluteError(),
                 "huber": keras.losses.Huber(),
             }[self.loss]
-        if self.kind == "binary":
+        if self.labels.kind == "binary":
             return keras.losses.BinaryCrossentropy(
                 from_logits=self.from_logits, label_smoothing=self.label_smoothing
             )
-        if self.one_hot:
+        if self.labels.one_hot:
             return keras.losses.CategoricalCrossentropy(
                 from_logits=self.from_logits, label_smoothing=self.label_smoothing
             )
-        if self.by_position:
+        if self.labels.by_position:
             return PositionCrossentropy(self.from_logits, self.label_smoothing)
         if self.label_smoothing:
             return SmoothedSparseCrossentropy(self.from_logits, self.label_smoothing)
@@ -89,28 +88,7 @@ class Task:
 
     def keras_metrics(self) -> list[Any]:
         """Return the metric for ``compile``, under the name of the task metric."""
-        name = self.metric.name
-        if name == "macro_f1":
-            return [
-                MacroF1(name, classes=max(2, self.classes or 0), threshold=self.metric.threshold)
-            ]
-        if self.by_position:
-            return [
-                PositionTopFive(5, name) if name == "top_5_accuracy" else PositionAccuracy(name)
-            ]
-        if name == "accuracy" and self.kind == "binary":
-            return [keras.metrics.BinaryAccuracy(name, threshold=self.metric.threshold)]
-        if name == "accuracy" and self.one_hot:
-            return [keras.metrics.CategoricalAccuracy(name)]
-        if name == "accuracy":
-            return [keras.metrics.SparseCategoricalAccuracy(name)]
-        if name == "top_5_accuracy" and self.one_hot:
-            return [keras.metrics.TopKCategoricalAccuracy(5, name)]
-        if name == "top_5_accuracy":
-            return [keras.metrics.SparseTopKCategoricalAccuracy(5, name)]
-        if name == "mean_absolute_error":
-            return [keras.metrics.MeanAbsoluteError(name)]
-        return [keras.metrics.MeanSquaredError(name)]
+        return [self.metric.training_metric(self.labels)]
 
 
 def read_task(
@@ -119,7 +97,7 @@ def read_task(
     *,
     classes: int | None,
     train: Train | None = None,
-    metric: MetricName = "auto",
+    metric: str = "auto",
 ) -> Task:
     """Return the loss and metric for a model on labelled data.
 
@@ -128,7 +106,7 @@ def read_task(
         split: Labelled examples.
         classes: Number of classes, or None if labels are numbers.
         train: Settings of the float training, for loss and label smoothing.
-        metric: The recipe's metric.
+        metric: Name of the metric, or ``auto``.
 
     Raises:
         DataError: If there are no labels, or they do not fit the output.
@@ -154,15 +132,18 @@ def read_task(
             f"{model.name!r} has one output. Give it two."
         )
     from_logits = kind != "numbers" and not _gives_probabilities(model, split, kind)
-    return Task(
+    labels = LabelForm(
         kind=kind,
-        from_logits=from_logits,
         one_hot=one_hot,
+        by_position=kind == "classes" and not one_hot and model.outputs[0].shape.rank > 2,
+        classes=None if kind == "numbers" else model.outputs[0].shape[-1],
+    )
+    return Task(
+        labels=labels,
+        from_logits=from_logits,
         loss=_loss(kind, train),
         label_smoothing=train.label_smoothing,
-        metric=TaskMetric(_metric(model, kind, metric), threshold=0.0 if from_logits else 0.5),
-        classes=None if kind == "numbers" else model.outputs[0].shape[-1],
-        by_position=kind == "classes" and not one_hot and model.outputs[0].shape.rank > 2,
+        metric=_metric(model, kind, metric)(threshold=0.0 if from_logits else 0.5),
     )
 
 
@@ -200,7 +181,7 @@ def require_inputs(model: Model, split: Split, *, what: str) -> None:
     require_known_ids(model, split, what=what)
 
 
-def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
+def _kind(model: Model, labels: Any, classes: int | None) -> tuple[LabelKind, bool]:
     output = model.outputs[0].shape
     if classes is None:
         # A column of labels and a flat row of outputs mean the same.
@@ -217,7 +198,8 @@ def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
         return "numbers", False
     units = output[-1]
     if units == 1:
-        return _binary(model, labels, classes), False
+        _require_binary(model, labels, classes)
+        return "binary", False
     if units is None or classes > units:
         raise DataError(
             f"Model {model.name!r} has {units} outputs, but the labels have {classes} classes."
@@ -232,7 +214,7 @@ def _kind(model: Model, labels: Any, classes: int | None) -> tuple[str, bool]:
     return "classes", one_hot
 
 
-def _binary(model: Model, labels: Any, classes: int) -> str:
+def _require_binary(model: Model, labels: Any, classes: int) -> None:
     if classes > 2:
         raise DataError(
             f"Model {model.name!r} has one output, which tells two classes apart; the labels "
@@ -244,7 +226,6 @@ def _binary(model: Model, labels: Any, classes: int) -> str:
             "sigmoid, or as many outputs as classes."
         )
     _require_positions(model, labels, model.outputs[0].shape[1:-1])
-    return "binary"
 
 
 def _require_positions(model: Model, labels: Any, positions: Any) -> None:
@@ -260,7 +241,7 @@ def _require_positions(model: Model, labels: Any, positions: Any) -> None:
         )
 
 
-def _loss(kind: str, train: Train) -> str:
+def _loss(kind: LabelKind, train: Train) -> str:
     loss = train.loss
     if loss == "auto":
         loss = "mean_squared_error" if kind == "numbers" else "cross_entropy"
@@ -274,29 +255,22 @@ def _loss(kind: str, train: Train) -> str:
     return loss
 
 
-def _metric(model: Model, kind: str, metric: MetricName) -> str:
-    if metric == "auto":
-        return "mean_squared_error" if kind == "numbers" else "accuracy"
-    if (metric in CLASS_METRICS) != (kind != "numbers"):
+def _metric(model: Model, kind: LabelKind, name: str) -> type[Metric]:
+    if name == "auto":
+        name = "mean_squared_error" if kind == "numbers" else "accuracy"
+    metric = metric_class(name)
+    if kind not in metric.label_kinds:
         raise RecipeError(
-            f"metric {metric!r} does not fit labels that are "
+            f"metric {name!r} does not fit labels that are "
             f"{'numbers' if kind == 'numbers' else 'classes'}. Leave it at auto."
         )
-    units = model.outputs[0].shape[-1]
-    if metric == "macro_f1" and units > _MOST_F1_CLASSES:
-        raise RecipeError(
-            f"metric 'macro_f1' is for up to {_MOST_F1_CLASSES} classes; model {model.name!r} has "
-            f"{units}. Use accuracy."
-        )
-    if metric == "top_5_accuracy" and units <= 5:
-        raise RecipeError(
-            f"metric 'top_5_accuracy' needs more than five outputs; model {model.name!r} has "
-            f"{units}, so every row would be right."
-        )
+    reason = metric().unsuitable(model.outputs[0].shape[-1])
+    if reason is not None:
+        raise RecipeError(f"metric {name!r}, with model {model.name!r}, {reason}.")
     return metric
 
 
-def _gives_probabilities(model: Model, split: Split, kind: str) -> bool:
+def _gives_probabilities(model: Model, split: Split, kind: LabelKind) -> bool:
     """Return whether outputs are probabilities: by the last layer, or because they sum to one."""
     if _activation(_last_layer(model)) in _PROBABILITIES:
         return True

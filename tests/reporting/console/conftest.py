@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy
 from tfopt.results import (
     Artifact,
     Baseline,
     Latency,
     LayerDecision,
-    MetricInfo,
     RunResult,
     StageResult,
 )
@@ -72,7 +72,7 @@ def run_result():
         {},
         {},
         "",
-        metric=MetricInfo("accuracy", higher_is_better=True, examples=1000),
+        metric=Accuracy().info(1000),
         baseline=Baseline(0.989, 431_080, 1_727_588, 1_596_102),
         stages=STAGES,
         artifacts=[artifact],

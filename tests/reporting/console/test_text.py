@@ -3,11 +3,11 @@ import math
 
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy, MeanAbsoluteError
 from tfopt.reporting.console.text import aligned, logs_text, printable, result_rows, score_text
-from tfopt.results import MetricInfo
 
-ACCURACY = MetricInfo("accuracy", higher_is_better=True, examples=10)
-ERROR = MetricInfo("mean_absolute_error", higher_is_better=False, examples=10)
+ACCURACY = Accuracy().info(10)
+ERROR = MeanAbsoluteError().info(10)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from tfopt.evaluation.metrics import Accuracy
 from tfopt.results import (
     Artifact,
     Baseline,
     Latency,
     LayerDecision,
-    MetricInfo,
     RunResult,
     StageResult,
     WeightHistogram,
@@ -174,7 +174,7 @@ def lenet_run(**changes: object) -> RunResult:
         },
         "versions": {"tfopt": "0.1.0", "tensorflow": "2.21.0", "ai-edge-litert": "2.3.0"},
         "recipe_sha256": "3f1c" * 16,
-        "metric": MetricInfo("accuracy", True, 1000),
+        "metric": Accuracy().info(1000),
         "baseline": Baseline(
             0.989,
             431_080,

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tfopt.evaluation.metrics import MeanSquaredError
 from tfopt.reporting.html.page import render_report
 from tfopt.results import (
     Artifact,
     Baseline,
     LayerDecision,
-    MetricInfo,
     RankChange,
     RunResult,
     StageResult,
@@ -152,7 +152,7 @@ def test_layers_left_in_float_share_a_line_by_reason(make_run):
 
 def test_an_error_metric_reads_in_its_own_direction(make_run, make_artifact):
     result = make_run(
-        metric=MetricInfo("mean_squared_error", higher_is_better=False, examples=77),
+        metric=MeanSquaredError().info(77),
         baseline=Baseline(0.0123, 1000, 40_000, 30_000),
         stages=[StageResult("train", 0.0123, 3.0)],
         artifacts=[make_artifact(metric=0.0131, drop=0.0008, drop_ci95=(0.0001, 0.0015))],

@@ -1,5 +1,6 @@
 import math
 
+from tfopt.evaluation.metrics import MeanAbsoluteError
 from tfopt.reporting.html.tables import (
     SpreadRow,
     evidence_rows,
@@ -9,7 +10,7 @@ from tfopt.reporting.html.tables import (
     spread_rows,
     stage_rows,
 )
-from tfopt.results import Baseline, LayerDecision, MetricInfo, StageResult
+from tfopt.results import Baseline, LayerDecision, StageResult
 
 
 def test_factors_compare_like_with_like(lenet):
@@ -39,7 +40,7 @@ def test_stage_change_keeps_the_metrics_sign(make_run):
     changes = [row.change for row in stage_rows(make_run())]
     assert changes == ["0.0 points", "-0.1 points", "-0.3 points", "-0.2 points"]
     better = make_run(
-        metric=MetricInfo("mean_absolute_error", higher_is_better=False, examples=5),
+        metric=MeanAbsoluteError().info(5),
         baseline=Baseline(0.5, 1),
         stages=[StageResult("prune", 0.6, 1.0), StageResult("cluster", math.nan, math.nan)],
     )

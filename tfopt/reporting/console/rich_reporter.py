@@ -213,11 +213,11 @@ class RichReporter:
 
     def _epoch_note(self, epoch: int, logs: Mapping[str, float]) -> Text:
         parts = ["measuring"] if epoch == self._epochs else []
-        name = self._metric.name if self._metric else "accuracy"
-        key = next((key for key in (f"val_{name}", name) if key in logs), None)
+        metric = self._metric
+        names = (f"val_{metric.name}", metric.name) if metric else ()
+        key = next((name for name in names if name in logs), None)
         if key is not None:
             rows = "validation" if key.startswith("val_") else "training"
-            metric = self._metric or MetricInfo(name, higher_is_better=True, examples=0)
             score = score_text(logs[key], metric=metric, baseline=self._baseline, gate=self._gate)
             parts.append(f"{rows} {score}")
         parts.append(logs_text({other: logs[other] for other in logs if other != key}))
