@@ -15,7 +15,7 @@ from tfopt.version import TESTED_VERSIONS
 Run = Callable[..., Any]
 PARTS = (
     "_tensorflow", "_train", "_tfmot", "_litert", "_mnist", "_disk",
-    "_versions", "_gpu", "_tfds", "_horovod", "_two_ranks",
+    "_versions", "_registered", "_gpu", "_tfds", "_horovod", "_two_ranks",
 )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_examine_tries_every_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, name, lambda: "fine")
     findings = examine()
     assert len({finding.name for finding in findings}) == len(PARTS)
-    assert [finding.is_required for finding in findings] == [True] * 5 + [False] * 6
+    assert [finding.is_required for finding in findings] == [True] * 5 + [False] * 7
 
 
 def test_the_demo_data_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

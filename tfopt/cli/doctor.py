@@ -49,6 +49,7 @@ def examine() -> list[Finding]:
         _try("temporary folder", _disk),
         _try("mnist5k", _mnist, is_required=False),
         _try("tested versions", _versions, is_required=False),
+        _try("added by packages", _registered, is_required=False),
         _try("GPU", _gpu, is_required=False),
         _try("tensorflow-datasets", _tfds, is_required=False),
         _try("Horovod", _horovod, is_required=False),
@@ -157,6 +158,17 @@ def _versions() -> str:
             f"tfopt was not run on {', '.join(other)}. It may work; its own tests show whether."
         )
     return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _registered() -> str:
+    from tfopt.registry import registrations
+
+    found = registrations()
+    for registration in found:
+        registration.load()
+    if not found:
+        raise _Absent("nothing (docs/extending.md)")
+    return "; ".join(map(str, found))
 
 
 def _gpu() -> str:

@@ -108,7 +108,8 @@ def _source_problems(raw: Mapping[Any, Any]) -> list[str]:
     source = data.get("source")
     if not isinstance(source, str) or not (":" in source or source in SOURCES):
         return []
-    takes = DOTTED_SETTINGS if ":" in source else SOURCE_SETTINGS[source]
+    own = SOURCE_SETTINGS.get(source, _CHOSEN_BY_SOURCE)  # that of a package may read all
+    takes = DOTTED_SETTINGS if ":" in source else own
     problems = []
     for name in sorted(_CHOSEN_BY_SOURCE - takes):
         default = Data.model_fields[name].get_default(call_default_factory=True)
@@ -181,7 +182,7 @@ def _validation_problems(raw: Mapping[Any, Any]) -> list[str]:
     if not isinstance(data, dict) or data.get("validation_fraction"):
         return []
     source = str(data.get("source"))
-    if ":" in source or source in SOURCES_WITH_VALIDATION:
+    if source not in SOURCE_SETTINGS or source in SOURCES_WITH_VALIDATION:
         return []
     problems = []
     for where, fit in _fits(raw):
