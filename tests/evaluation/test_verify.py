@@ -227,6 +227,10 @@ def test_far_too_wide_calibration_gives_a_constant_output(tmp_path):
         _verify(model, path, rows * 1e-2, "int8")
 
 
+@pytest.mark.skipif(
+    tf.__version__.startswith(("2.19.", "2.20.")),
+    reason="the converter of this TensorFlow refuses the model that later ones make empty",
+)
 def test_empty_outputs_are_named(tmp_path):
     """F36."""
     dense = keras.layers.Dense

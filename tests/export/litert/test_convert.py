@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import sys
 
 import numpy as np
@@ -74,7 +75,8 @@ def test_empty_output_of_a_free_batch_falls_back_to_batch_one(exported, models, 
     conversion = exported("lgamma", "float32")
     assert conversion.batch == 1
     assert "fixed at 1" in conversion.notes[0]
-    assert "The output is empty" in conversion.notes[0]
+    # TensorFlow 2.19 and 2.20 refuse the free batch; 2.21 makes a file whose output is empty.
+    assert re.search("The output is empty|Could not translate MLIR", conversion.notes[0])
     assert _relative_error(models["lgamma"], conversion, inputs["lgamma"]) < 1e-4
 
 
@@ -99,6 +101,9 @@ def test_select_tf_ops_gives_a_file_that_says_it_was_not_run(exported):
         open_litert(conversion.path)
 
 
+@pytest.mark.skipif(
+    tf.__version__.startswith("2.19."), reason="TensorFlow 2.19 calibrates through its own ops"
+)
 def test_calibration_through_tensorflow_ops_is_refused(models, inputs, tmp_path, convert_here):
     settings = LitertExport(precision="int8", select_tf_ops=True)
     with pytest.raises(ExportError, match="cannot be calibrated through those"):
