@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 
 TESTED_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "python": ("3.11",),
-    "tensorflow": ("2.21",),
-    "tf_keras": ("2.21",),
-    "keras": ("3.15",),
+    "tensorflow": ("2.19", "2.21"),
+    "tf_keras": ("2.19", "2.21"),
+    "keras": ("3.12", "3.15"),
 }
 """Python and packages to the versions (major.minor) that the tests of tfopt passed on."""
 
@@ -23,7 +23,7 @@ def untested(found: Mapping[str, str]) -> list[str]:
 
     Example:
         >>> untested({"python": "3.11.7", "keras": "3.16.0", "numpy": "2.1"})
-        ['keras 3.16.0 (tested: 3.15)']
+        ['keras 3.16.0 (tested: 3.12, 3.15)']
     """
     return [
         f"{name} {version} (tested: {', '.join(TESTED_VERSIONS[name])})"
