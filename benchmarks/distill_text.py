@@ -30,7 +30,7 @@ with quiet_tensorflow():
     from tfopt.data.load import DataBundle, load_data
     from tfopt.evaluation.latency import measure_interleaved
     from tfopt.evaluation.machine import describe_machine
-    from tfopt.evaluation.metrics import TaskMetric
+    from tfopt.evaluation.metrics import MacroF1
     from tfopt.models.load import load_model
     from tfopt.pipeline.exports import ExportJob, make_and_measure
     from tfopt.pipeline.runner import RunOptions, run_recipe
@@ -39,7 +39,7 @@ with quiet_tensorflow():
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "configs" / "minilm_tweets_distill.yaml"
-METRIC = TaskMetric("macro_f1", threshold=0.0)
+METRIC = MacroF1(threshold=0.0)
 EXPORTS: dict[str, tuple[Precision, ...]] = {
     "teacher": ("float32", "float16", "dynamic", "int8"),
     "student alone": ("float32",),
