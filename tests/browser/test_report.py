@@ -14,7 +14,7 @@ import pytest
 from tfopt.reporting.html.page import render_report
 from tfopt.results import RankChange, RunResult
 
-RUNS = Path(__file__).resolve().parents[1] / "report" / "conftest.py"
+RUNS = Path(__file__).resolve().parents[1] / "reporting" / "html" / "conftest.py"
 SPREAD = {
     "replicas": 2,
     "rows_per_second": 1234.5,
