@@ -54,7 +54,13 @@ def test_the_demo_recipe_leaves_a_verified_file(lenet: Any) -> None:
     assert found["baseline"]["litert_float_bytes"] / artifact["gzip_bytes"] > 90
     assert artifact["int8_op_fraction"] == 1.0
     assert artifact["float_ops"] == []
-    assert found["metric"] == {"name": "accuracy", "higher_is_better": True, "examples": 1000}
+    assert found["metric"] == {
+        "name": "accuracy",
+        "higher_is_better": True,
+        "examples": 1000,
+        "label": "accuracy",
+        "unit": "points",
+    }
     low, high = artifact["drop_ci95"]
     assert low < artifact["drop"] < high
     assert artifact["drop"] == pytest.approx(found["baseline"]["metric"] - artifact["metric"])
