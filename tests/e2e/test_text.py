@@ -59,7 +59,13 @@ def test_a_recipe_on_tweets_leaves_a_verified_file(here: Path, tfopt: Run) -> No
     assert "1,811 copies" in done.err
     assert "cut to 48" in done.err
     found = json.loads(Path("out/results.json").read_text())
-    assert found["metric"] == {"name": "macro_f1", "higher_is_better": True, "examples": 3494}
+    assert found["metric"] == {
+        "name": "macro_f1",
+        "higher_is_better": True,
+        "examples": 3494,
+        "label": "macro F1",
+        "unit": "points",
+    }
     assert found["stages"][0]["metric"] > 0.3
     assert found["stages"][0]["history"]["val_macro_f1"] == [pytest.approx(0.4, abs=0.15)]
     artifact = found["artifacts"][0]
