@@ -84,8 +84,8 @@ def judge_the_file(tfopt: Run, shelf: Path, data: tuple[Any, ...]) -> None:
         assert line in judged.out
     missed = tfopt("verify", "m.tflite", "-a", "q/model.keras", *data, "--max-drop", -0.5)
     assert missed.code == 3
-    assert missed.err.startswith("error: The accuracy is worse by ")
-    assert missed.err.endswith("the gate allows -0.5000. m.tflite is kept.\n")
+    assert missed.err.startswith("error: The accuracy of m.tflite is worse by ")
+    assert missed.err.endswith("the gate allows -0.5000. The file is kept.\n")
     wrong = tfopt("verify", "m.tflite", "-a", shelf / "other.keras", *data)
     assert wrong.code == 4
     assert "top-1 agreement" in wrong.err
